@@ -1,0 +1,68 @@
+"""What every script's command line shares: a parser and errors that speak in one line.
+
+A mistake that the user can mend is a UserError: `run` prints it as one line on standard error and exits with
+status 2, without a traceback. A traceback is therefore always a bug of ours.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent  # every default path starts here, so that the scripts run from any folder
+
+
+class UserError(Exception):
+    """Something the user can mend; the message says what is wrong and what to do, in one line."""
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse with the script's docstring as help, defaults shown, and one-line errors."""
+
+    def __init__(self, doc):
+        super().__init__(description=doc, formatter_class=_Formatter, allow_abbrev=False)
+
+    def error(self, message):
+        self.exit(2, f"error: {message} (see --help)\n")
+
+
+class _Formatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
+    """Keeps the docstring's lines as they are and shows each default."""
+
+
+def positive(kind):
+    """An argparse type: a finite number of `kind` (int or float) above zero."""
+
+    def parse(text):
+        try:
+            value = kind(text)
+        except ValueError:
+            value = 0
+        if not 0 < value < float("inf"):
+            raise argparse.ArgumentTypeError(f"{text!r} is not a positive {'whole ' if kind is int else ''}number")
+        return value
+
+    return parse
+
+
+def writable_folder(folder):
+    """Make `folder` (a Path) where it is missing; UserError when that, or writing into it, can't be done."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / ".writable"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise UserError(f"can't write into {folder}: {error.strerror}; choose another folder") from None
+    return folder
+
+
+def run(main):
+    """Call `main()` as a script does: exit status 0, 2 (UserError, one line), or 130 (Ctrl-C)."""
+    try:
+        main()
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)

@@ -1,0 +1,261 @@
+"""A target video as frames and skeletons on one square canvas, extracted once and kept under data/cache.
+
+    python VideoSkeleton.py data/sample/target.mp4              # extract, or say what is there already
+    python VideoSkeleton.py A.mp4 B.mp4 --stride 2 --model full --force
+
+Every generator is trained on it and answers in its canvas: a square crop of the video that stays still, holds
+every skeleton with a margin, and is stored at up to 512 x 512. Frames without a person are left out.
+
+A cache is a folder `<video's name>-<key>`: frames.bin (JPEG images end to end, quality 97, no chroma subsampling:
+45 dB and more) and skeletons.npz. The key is a hash of the video's content, every parameter, the pose model's
+SHA-256 and SCHEMA, so a change of any of them extracts anew. It is safe to delete data/cache at any time.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import time
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import cv2
+import numpy as np
+from tqdm import tqdm
+
+from CommandLine import ROOT, Parser, UserError, positive, run, writable_folder
+from Skeleton import REDUCED, PoseDetector, Skeleton, find_model, sha256
+from VideoReader import IMAGE_SUFFIXES, VideoReader
+
+TARGET = ROOT / "data" / "sample" / "target.mp4"
+CACHE = ROOT / "data" / "cache"
+SCHEMA = 1  # raise it when the meaning of a cached value changes
+CANVAS = 512  # pixels; a larger crop is reduced to this, a smaller one is kept as it is
+MARGIN = 0.15  # of the canvas, on each side of the skeletons: hands, hair and shoes reach beyond the joints
+JPEG = [cv2.IMWRITE_JPEG_QUALITY, 97, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
+SHEET = 12  # poses on the contact sheet
+
+
+class VideoSkeleton:
+    """The frames of a video that show a person, with their skeletons in canvas units.
+
+    Attributes: joints float32 (N, 33, 3) and visibility float32 (N, 33), as in Skeleton; frames int (N,), each one's
+    number in the video; box (x, y, side) of the canvas in the video's pixels; frame_size (width, height); size, the
+    canvas's in pixels; fps of the kept frames; read, how many frames were looked at; content, the video's SHA-256;
+    folder, the cache.
+    Images are read from the disk one at a time, so memory does not grow with their number.
+    """
+
+    def __init__(self, folder):
+        self.folder = Path(folder)
+        with np.load(self.folder / "skeletons.npz", allow_pickle=False) as stored:
+            self.joints, self.visibility = stored["joints"], stored["visibility"]
+            self.frames, self._offsets = stored["frames"], stored["offsets"]
+            about = json.loads(str(stored["about"]))
+        self.box, self.frame_size, self.size = tuple(about["box"]), tuple(about["frame_size"]), about["size"]
+        self.fps, self.read, self.content, self.name = about["fps"], about["read"], about["content"], about["name"]
+        self._bytes = np.memmap(self.folder / "frames.bin", np.uint8, "r")
+
+    def __len__(self):
+        return len(self.joints)
+
+    def skeleton(self, index):
+        return Skeleton(self.joints[index], self.visibility[index])
+
+    def image(self, index):
+        """The canvas image (uint8 size x size x 3 BGR) of skeleton `index`."""
+        return cv2.imdecode(self._bytes[self._offsets[index]:self._offsets[index + 1]], cv2.IMREAD_COLOR)
+
+    @property
+    def reduced(self):
+        """float32 (N, 26): each skeleton's 26 values."""
+        return self.joints[:, REDUCED, :2].reshape(len(self), -1)
+
+    @property
+    def full(self):
+        """float32 (N, 99): each skeleton's 99 values."""
+        return self.joints.reshape(len(self), -1)
+
+    @property
+    def identity(self):
+        """What a checkpoint was trained for: the video's content and the canvas cut out of it (plain types)."""
+        return {"name": self.name, "content": self.content, "box": list(self.box)}
+
+    @classmethod
+    def load(cls, video, stride=1, model="full", force=False):
+        """The VideoSkeleton of `video` (a file or a folder of images), from the cache or extracted now.
+
+        stride: keep every stride-th frame. model: of the PoseDetector. force: extract even if it is there.
+        Raises UserError where the video can't be read or shows nobody.
+        """
+        folder = cache_folder(video, stride, model)
+        if force or not (folder / "skeletons.npz").exists():
+            extract(video, folder, stride, model)
+        return cls(folder)
+
+
+def cache_folder(video, stride=1, model="full"):
+    """Where the cache of `video` with these parameters is or will be: the key is in the name."""
+    path = Path(video)
+    if not path.exists():
+        raise UserError(f"there is no video {str(video)!r}; check the path")
+    content = content_sha256(path)
+    key = json.dumps([content, stride, sha256(find_model(model)), CANVAS, MARGIN, JPEG, SCHEMA])
+    return CACHE / f"{path.stem[:40]}-{hashlib.sha256(key.encode()).hexdigest()[:16]}"
+
+
+def content_sha256(path):
+    """SHA-256 of a file, or of the names and contents of a folder's images."""
+    if path.is_file():
+        return sha256(path)
+    images = sorted(p for p in path.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES)
+    return hashlib.sha256(json.dumps([(p.name, sha256(p)) for p in images]).encode()).hexdigest()
+
+
+def extract(video, folder, stride=1, model="full"):
+    """Fill the cache `folder` from `video`: find the poses, lay the canvas around them, store what it shows.
+
+    Works in a temporary folder beside it that takes its name when complete, so a run that is stopped leaves no
+    half cache and of two runs at once one wins.
+    """
+    _sweep(writable_folder(folder.parent))
+    work = folder.with_name(f".{folder.name}.{os.getpid()}")
+    work.mkdir(exist_ok=True)
+    try:
+        _extract(Path(video), work, stride, model)
+        if folder.exists():  # asked for with force, or left behind incomplete by an older version
+            old = work.with_name(f"{work.name}.old")
+            folder.rename(old)
+            work.rename(folder)
+            shutil.rmtree(old)
+        else:
+            work.rename(folder)
+    except OSError as error:
+        if not (folder / "skeletons.npz").exists():  # else another run was first, with the same result
+            raise UserError(f"can't write the cache {folder}: {error.strerror}") from None
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def _extract(video, work, stride, model):
+    skeletons, frames = [], []
+    with VideoReader(video) as reader, PoseDetector(fps=reader.fps / stride, model=model) as detector:
+        progress = tqdm(reader, total=reader.frame_count, desc=f"pose of {video.name}", unit="frame")
+        for number, frame in enumerate(progress):
+            if number % stride == 0:
+                skeleton = detector.detect(frame)[0]
+                if skeleton is not None:
+                    skeletons.append(skeleton)
+                    frames.append(number)
+        read, fps, frame_size = -(-(number + 1) // stride), reader.fps / stride, reader.size
+    if not skeletons:
+        raise UserError(f"nobody is seen in the {read} frames of {str(video)!r}; show the whole person, in good light")
+    joints = np.stack([s.joints for s in skeletons])
+    box = canvas_box(joints[:, :, :2] * max(frame_size), frame_size)
+    size = min(CANVAS, box[2])
+    offsets = _store(video, work / "frames.bin", frames, box, size)
+    joints = (joints * max(frame_size) - np.float32([box[0], box[1], 0])) / box[2]
+    about = {"box": box, "frame_size": frame_size, "size": size, "fps": fps, "read": read,
+             "name": video.name, "content": content_sha256(video)}
+    np.savez(work / "skeletons.npz", joints=joints.astype(np.float32), offsets=offsets, frames=np.array(frames),
+             visibility=np.stack([s.visibility for s in skeletons]), about=json.dumps(about))
+
+
+def canvas_box(points, frame_size):
+    """The square (x, y, side), in whole pixels, that holds `points` (..., 2) with MARGIN around them.
+
+    Points outside the frame count as on its border. The side is at most the frame's longer one; the square stays
+    inside the frame where it fits, and is centred on it where it does not.
+    """
+    points = np.clip(points.reshape(-1, 2), 0, frame_size)
+    low, high = points.min(0), points.max(0)
+    side = min(int(np.ceil((high - low).max() / (1 - 2 * MARGIN))), max(frame_size))
+    side += side % 2  # an even side needs no padding in a video
+    corner = []
+    for middle, length in zip((low + high) / 2, frame_size, strict=True):
+        inside = length - side
+        corner.append(int(np.clip(round(middle - side / 2), 0, inside)) if inside >= 0 else inside // 2)
+    return (*corner, side)
+
+
+def crop(image, box, size):
+    """The square `box` of `image` at size x size pixels; black where it leaves the image."""
+    x, y, side = box
+    height, width = image.shape[:2]
+    top, left, bottom, right = max(-y, 0), max(-x, 0), max(y + side - height, 0), max(x + side - width, 0)
+    image = image[max(y, 0):y + side, max(x, 0):x + side]
+    if top or left or bottom or right:
+        image = cv2.copyMakeBorder(image, top, bottom, left, right, cv2.BORDER_CONSTANT)
+    return image if side == size else cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA)
+
+
+def _store(video, path, frames, box, size):
+    """Second pass: write the canvas images of `frames` as JPEG, end to end; returns where each begins, and the end."""
+
+    def encode(frame):
+        return cv2.imencode(".jpg", crop(frame, box, size), JPEG)[1]
+
+    offsets, wanted = [0], set(frames)
+    with VideoReader(video) as reader, ThreadPoolExecutor(2) as pool, open(path, "wb") as file:
+        shown = (frame for number, frame in enumerate(reader) if number in wanted)
+        waiting = deque()
+        for frame in tqdm(shown, total=len(frames), desc="storing the canvas", unit="frame"):
+            waiting.append(pool.submit(encode, frame))
+            if len(waiting) > 4:
+                offsets.append(offsets[-1] + file.write(waiting.popleft().result()))
+        for job in waiting:
+            offsets.append(offsets[-1] + file.write(job.result()))
+    if len(offsets) != len(frames) + 1:
+        raise UserError(f"{str(video)!r} changed while it was read; run it again")
+    return np.array(offsets)
+
+
+def _sweep(cache):
+    """Remove what extractions that were killed left behind: temporary folders of processes that are gone."""
+    for folder in cache.glob(".*-*.*"):
+        pid = folder.name.removesuffix(".old").rsplit(".", 1)[1]
+        try:
+            os.kill(int(pid), 0)
+        except (ProcessLookupError, ValueError):
+            shutil.rmtree(folder, ignore_errors=True)
+        except OSError:  # alive, or of another user
+            continue
+
+
+def contact_sheet(target, path):
+    """Write a PNG of SHEET poses spread over the video, each a frame beside its skeleton."""
+    cells, edge = [], 200
+    for index in np.linspace(0, len(target) - 1, min(SHEET, len(target))).round().astype(int):
+        image = cv2.resize(target.image(index), (edge, edge), interpolation=cv2.INTER_AREA)
+        cells.append(np.hstack([image, target.skeleton(index).draw(np.zeros_like(image))]))
+    cells += [np.zeros_like(cells[0])] * (-len(cells) % 4)
+    sheet = np.vstack([np.hstack(cells[i:i + 4]) for i in range(0, len(cells), 4)])
+    path.write_bytes(cv2.imencode(".png", sheet)[1])
+
+
+def main():
+    parser = Parser(__doc__)
+    parser.add_argument("videos", nargs="*", metavar="VIDEO", default=[TARGET], help="files or folders of images")
+    parser.add_argument("--stride", type=positive(int), default=1, help="keep every N-th frame")
+    parser.add_argument("--model", default="full", help="pose model: lite, full, heavy or a file")
+    parser.add_argument("--force", action="store_true", help="extract even if the cache is there")
+    args = parser.parse_args()
+    for video in args.videos:
+        start = time.perf_counter()
+        known = not args.force and (cache_folder(video, args.stride, args.model) / "skeletons.npz").exists()
+        target = VideoSkeleton.load(video, args.stride, args.model, args.force)
+        seconds = time.perf_counter() - start
+        speed = "from the cache" if known else f"{target.read / seconds:.0f} frames/s"
+        sheet = target.folder / "contact-sheet.png"
+        if not sheet.exists():
+            contact_sheet(target, sheet)
+        megabytes = sum(file.stat().st_size for file in target.folder.iterdir()) / 1e6
+        print(f"{target.name}: {target.read} frames, {len(target)} with a person, "
+              f"canvas {target.size} x {target.size} from {target.box[2]} px, "
+              f"{seconds:.1f} s ({speed})\n"
+              f"  cache {target.folder} ({megabytes:.0f} MB)\n  sheet {sheet}")
+
+
+if __name__ == "__main__":
+    run(main)
