@@ -1,0 +1,93 @@
+"""From a VideoSkeleton to tensors: images, network inputs, the torch Dataset and its held-out part.
+
+to_tensor and to_image are the only way between uint8 images and tensors, and pose_input the only one from a skeleton
+to a network's input: training and `generate` both call them, so they can't drift apart.
+"""
+
+import os
+
+import cv2
+import numpy as np
+import torch
+from torch.utils.data import Dataset, Subset
+from tqdm import tqdm
+
+HELD_OUT = 0.1  # of the video, its end: neighbouring frames are nearly equal, so a random split would leak
+
+
+def to_tensor(image):
+    """uint8 H x W x 3 BGR -> float32 3 x H x W RGB in [-1, 1]."""
+    return normalise(torch.from_numpy(_rgb_planes(image)))
+
+
+def to_image(tensor):
+    """Float 3 x H x W RGB in [-1, 1] (clipped to it) -> uint8 H x W x 3 BGR. to_image(to_tensor(x)) equals x."""
+    levels = (tensor.detach().float().cpu().clamp(-1, 1) + 1) * 127.5
+    return np.ascontiguousarray(levels.round().to(torch.uint8).numpy().transpose(1, 2, 0)[:, :, ::-1])
+
+
+def normalise(levels):
+    """uint8 tensor of any shape -> float32 in [-1, 1]."""
+    return levels.float() / 127.5 - 1
+
+
+def _rgb_planes(image):
+    assert image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3, "uint8 BGR images only"
+    return np.ascontiguousarray(image[:, :, ::-1].transpose(2, 0, 1))
+
+
+def pose_input(skeleton, kind, image_size):
+    """What a network sees of a Skeleton, as float32 in [-1, 1] inside the canvas.
+
+    kind: "reduced" -> (26,), "full" -> (99,), "image" -> (3, image_size, image_size), the skeleton drawn on black.
+    """
+    if kind == "image":
+        return to_tensor(skeleton.draw(np.zeros((image_size, image_size, 3), np.uint8)))
+    values = skeleton.full if kind == "full" else skeleton.reduced
+    return torch.from_numpy(values * 2 - 1)
+
+
+class PoseDataset(Dataset):
+    """Pairs (pose, image) of a target: pose_input of each skeleton, and its image as uint8 3 x S x S RGB.
+
+    The images are reduced once and memory-mapped from the target's cache: no file is decoded while training, and
+    memory does not grow with the video. They stay uint8 up to the device (`normalise`).
+    """
+
+    def __init__(self, target, kind, image_size):
+        self._target, self._kind, self._image_size = target, kind, image_size
+        self._images = reduced_images(target, image_size)
+
+    def __len__(self):
+        return len(self._target)
+
+    def __getitem__(self, index):
+        image = torch.from_numpy(self._images[index].copy())
+        return pose_input(self._target.skeleton(index), self._kind, self._image_size), image
+
+    def split(self):
+        """(training, held out): the held-out frames are the last tenth of the video, at least one of two."""
+        count = len(self) - max(1, round(len(self) * HELD_OUT)) if len(self) > 1 else 1
+        return Subset(self, range(count)), Subset(self, range(count, len(self)) if len(self) > 1 else range(1))
+
+
+def reduced_images(target, image_size):
+    """The target's images as a memory-mapped uint8 (N, 3, S, S) RGB array, made in its cache at the first call."""
+    path = target.folder / f"images-{image_size}.npy"
+    if not path.exists():
+        part = path.with_name(f".{path.name}.{os.getpid()}")
+        shape = (len(target), 3, image_size, image_size)
+        images = np.lib.format.open_memmap(part, "w+", np.uint8, shape)
+        for index in tqdm(range(len(target)), desc=f"images at {image_size} px", unit="frame"):
+            images[index] = _rgb_planes(resize(target.image(index), image_size))
+        images.flush()
+        os.replace(part, path)
+    return np.load(path, mmap_mode="r", allow_pickle=False)
+
+
+def resize(image, size):
+    """A square image at size x size pixels: averaged when it shrinks, bicubic when it grows."""
+    if image.shape[0] == size:
+        return image
+    shrink = size < image.shape[0]
+    return cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA if shrink else cv2.INTER_CUBIC)

@@ -1,0 +1,303 @@
+"""What the training scripts share: their flags, the loop around the steps, checkpoints, curves and sample grids.
+
+A checkpoint is a dict of plain types and tensors, read with weights_only: {schema, generator, config, target, model,
+epoch, step, seed, held_out}, from which a generator is rebuilt without a flag; `model` holds the weights averaged over
+the last steps (EMA). X.pth has the best ones on held-out frames; X-last.pth has, besides, all that --resume needs:
+{weights, optimizers, ema, rng, best}. Both are written to a temporary file that is then moved in place.
+"""
+
+import math
+import os
+import shlex
+import signal
+import time
+from datetime import datetime
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from lightning_fabric import Fabric
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.utils.data import DataLoader, DistributedSampler
+from torch.utils.tensorboard import SummaryWriter
+from torchvision.utils import make_grid
+from tqdm import tqdm
+
+from CommandLine import ROOT, Parser, UserError, positive, writable_folder
+from PoseDataset import PoseDataset, normalise, to_image
+from VideoSkeleton import TARGET, VideoSkeleton
+
+DANCE = ROOT / "data" / "Dance"
+SCHEMA = 1  # raise it when a stored value changes its meaning
+IMAGE_SIZES = (64, 128, 256)
+EMA = 0.995  # weight decay of the average: it remembers some 200 steps
+EVALUATE = 100  # steps, about, between two looks at the held-out frames (always at the end of an epoch)
+SAVE = 60  # seconds, at most, between two saves
+SAMPLES = 8  # held-out poses in the grid
+
+
+def parser(doc, checkpoint, epochs, minutes, batch_size):
+    """The flags of every training script, with its defaults."""
+    flags = Parser(doc)
+    flags.add_argument("--target", default=TARGET, help="video of the person to learn")
+    flags.add_argument("--epochs", type=positive(int), default=epochs, help="end after so many in all")
+    flags.add_argument("--minutes", type=positive(float), default=minutes, help="end after so many, if sooner")
+    flags.add_argument("--image-size", type=int, choices=IMAGE_SIZES, default=IMAGE_SIZES[0], help="pixels")
+    flags.add_argument("--batch-size", type=positive(int), default=batch_size, help="images a step")
+    flags.add_argument("--checkpoint", default=checkpoint, type=Path, help="where the weights go")
+    flags.add_argument("--resume", action="store_true", help="go on from the last weights saved there")
+    flags.add_argument("--seed", type=int, default=0, help="of every random choice")
+    flags.add_argument("--device", choices=["auto", "cpu", "cuda", "mps"], default="auto", help="where to compute")
+    flags.add_argument("--dry-run", action="store_true", help="one step into no file, to see that all is there")
+    return flags
+
+
+def pick_device(name):
+    """A torch.device for "auto", "cpu", "cuda" or "mps"; UserError where there is none."""
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if name == "auto":
+        name = next(kind for kind, available in there.items() if available)
+    if not there[name]:
+        raise UserError(f"there is no {name} device here; use --device cpu")
+    return torch.device(name)
+
+
+def pick_precision(device):
+    """Fabric's precision for a device: bfloat16 autocast where it is fast, else float32."""
+    if device.type == "cuda":
+        return "bf16-mixed" if torch.cuda.is_bf16_supported(including_emulation=False) else "16-mixed"
+    if device.type == "cpu" and torch.ops.mkldnn._is_mkldnn_bf16_supported():  # torch has no public question for it
+        return "bf16-mixed"
+    return "32-true"
+
+
+def command(script, args=(), target=None):
+    """A command line to print for the user, quoted where it must be."""
+    words = ["python", script, *args]
+    return shlex.join(words if target in (None, TARGET) else [*words, "--target", str(target)])
+
+
+def save_checkpoint(state, path):
+    """Write `state` (plain types and tensors) to `path`, whole or not at all."""
+    part = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        torch.save(state, part)
+        os.replace(part, path)
+    except (OSError, RuntimeError) as error:
+        raise UserError(f"can't write {path}: {error}") from None
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def load_checkpoint(path, generator, train, target=None):
+    """The checkpoint at `path`, which must be of `generator` (a name) and, if given, of this target (VideoSkeleton).
+
+    train: the command that makes it, for the error text. Raises UserError; never runs code out of the file.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"there are no trained weights at {path}; train them with: {train}")
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        schema, made_by, owner = state["schema"], state["generator"], state["target"]
+    except Exception:  # whatever a file that is none can cause: zip, pickle, key and type errors
+        raise UserError(f"{path} is no checkpoint of this program; train one with: {train}") from None
+    if schema != SCHEMA or made_by != generator:
+        raise UserError(f"{path} is of {made_by} (schema {schema}), not {generator} ({SCHEMA}); train it with: {train}")
+    if target is not None and owner != target.identity:
+        raise UserError(f"{path} was trained for another target ({owner.get('name')}); train this one with: {train}")
+    return state
+
+
+class Loop:
+    """Iterates the training batches and does all that is around a step.
+
+        for pose, image in loop:            # on the device; image in [-1, 1]
+            ...one step of the optimizers...
+            loop.log(mse=loss)
+
+    modules: {"model": the generator's network, ...}; optimizers: {name: optimizer}. Both belong to Fabric (`setup`).
+    The loop ends after args.epochs, after args.minutes, or at Ctrl-C, saves, and leaves with status 130 after the
+    latter. With args.resume it begins where X-last.pth stopped, to the same batch and the same random numbers.
+    """
+
+    def __init__(self, fabric, args, generator, config, modules, optimizers):
+        self._fabric, self._args, self._modules, self._optimizers = fabric, args, modules, optimizers
+        target = VideoSkeleton.load(args.target)
+        training, held_out = PoseDataset(target, config["pose"], args.image_size).split()
+        batch = min(args.batch_size, len(training))
+        self._sampler = DistributedSampler(training, fabric.world_size, fabric.global_rank, seed=args.seed)
+        self._loader = DataLoader(training, batch, sampler=self._sampler, drop_last=True)
+        self._held_out = DataLoader(held_out, batch)
+        self._fixed = [held_out[i] for i in np.linspace(0, len(held_out) - 1, min(SAMPLES, len(held_out))).astype(int)]
+        self._mean = _mean_image(training)
+        self._ema = AveragedModel(modules["model"].module, multi_avg_fn=get_ema_multi_avg_fn(EMA), use_buffers=True)
+        self._about = {"schema": SCHEMA, "generator": generator, "config": config, "target": target.identity,
+                       "seed": args.seed}
+        self._path = args.checkpoint
+        self._last = self._path.with_name(f"{self._path.stem}-last.pth")
+        self.step, self._best, self._sums, self._stop = 0, math.inf, {}, False
+        if args.resume:
+            self._resume(generator, target)
+        if not args.dry_run:
+            writable_folder(self._path.parent)
+
+    @property
+    def epoch(self):
+        return self.step // len(self._loader)
+
+    def log(self, **losses):
+        """Note the losses (0-dim tensors) of this step."""
+        for name, loss in losses.items():
+            self._sums[name] = self._sums.get(name, 0) + loss.detach()
+
+    def __iter__(self):
+        per_epoch, args = len(self._loader), self._args
+        total, between = args.epochs * per_epoch, max(1, round(EVALUATE / per_epoch))
+        if self.step >= total:
+            raise UserError(f"{self._last} is already trained for {self.epoch} epochs; ask for more with --epochs")
+        before = signal.signal(signal.SIGINT, self._interrupt)
+        runs = DANCE / "runs" / self._path.stem / datetime.now().strftime("%Y%m%d-%H%M%S")
+        board = None if args.dry_run else SummaryWriter(runs)
+        start = saved = time.monotonic()
+        first = self.step
+        progress = tqdm(desc=self._path.stem, initial=first, total=total, unit="step", dynamic_ncols=True)
+        try:
+            while self.step < total and not self._stop:
+                for pose, image in self._batches():
+                    yield pose, image
+                    self._ema.update_parameters(self._modules["model"].module)
+                    self.step += 1
+                    progress.update()
+                    now = time.monotonic()
+                    spent = now - start
+                    progress.total = min(total, first + round((self.step - first) * args.minutes * 60 / spent))
+                    if args.dry_run:
+                        print(f"dry run: one step of {self._path.stem} on {self._fabric.device} works")
+                        return
+                    if now - saved > SAVE:
+                        self._save_last()
+                        saved = now
+                    self._stop = self._stop or spent > args.minutes * 60
+                    if self._stop:
+                        break
+                at_end = self._stop or self.step >= total
+                if at_end or self.epoch % between == 0:
+                    self._evaluate(board, progress)
+                    self._save_last()
+                    saved = time.monotonic()
+            self._report(time.monotonic() - start)
+        finally:
+            signal.signal(signal.SIGINT, before)
+            progress.close()
+            if board:
+                board.close()
+        if self._interrupted:
+            raise KeyboardInterrupt
+
+    _interrupted = False
+
+    def _interrupt(self, *_):
+        if self._interrupted:  # asked twice: leave at once
+            raise KeyboardInterrupt
+        self._interrupted = self._stop = True
+
+    def _batches(self):
+        """The batches of this epoch that are still to do, in the order that seed and epoch give."""
+        self._sampler.set_epoch(self.epoch)
+        done = self.step % len(self._loader)
+        for number, (pose, image) in enumerate(self._loader):
+            if number >= done:
+                yield self._fabric.to_device(pose), normalise(self._fabric.to_device(image))
+
+    @torch.no_grad()
+    def _evaluate(self, board, progress):
+        """Judge the averaged weights on the held-out frames, keep them if they are the best, write curves and grid."""
+        self._ema.eval()
+        self._held = held_out_errors(self._ema.module, self._held_out, self._fabric.device)
+        if self._held["l1"] < self._best:
+            self._best = self._held["l1"]
+            model = {name: value.cpu() for name, value in self._ema.module.state_dict().items()}
+            if self._fabric.global_rank == 0:
+                save_checkpoint(self._about | self._where() | {"model": model, "held_out": self._held}, self._path)
+        steps = self.step - getattr(self, "_looked", 0)
+        means = {name: float(value) / max(1, steps) for name, value in self._sums.items()}
+        self._looked, self._sums = self.step, {}
+        progress.set_postfix(means | {"held-out psnr": round(self._held["psnr"], 2)})
+        for name, value in (means | {f"held_out/{k}": v for k, v in self._held.items()}).items():
+            board.add_scalar(name, value, self.step)
+        cv2.imwrite(str(self._path.with_name(f"{self._path.stem}-samples.png")), self._grid())
+
+    def _grid(self):
+        """[skeleton | generated | real] of the fixed held-out poses, as an image."""
+        poses = torch.stack([pose for pose, _ in self._fixed])
+        made = self._ema.module(poses.to(self._fabric.device)).float().cpu()
+        rows = [] if poses.ndim == 2 else [poses]
+        rows += [made, normalise(torch.stack([image for _, image in self._fixed]))]
+        cells = torch.stack(rows, 1).flatten(0, 1)
+        return to_image(make_grid(cells, nrow=len(rows) * 2, padding=2))
+
+    def _where(self):
+        return {"epoch": self.epoch, "step": self.step}
+
+    def _save_last(self):
+        if self._fabric.global_rank == 0:
+            state = {"weights": {k: m.module.state_dict() for k, m in self._modules.items()},
+                     "optimizers": {k: o.state_dict() for k, o in self._optimizers.items()},
+                     "model": self._ema.module.state_dict(), "ema": self._ema.state_dict(), "best": self._best,
+                     "rng": torch.get_rng_state()}
+            save_checkpoint(self._about | self._where() | state, self._last)
+
+    def _resume(self, generator, target):
+        state = load_checkpoint(self._last, generator, "the same command without --resume", target)
+        if state["config"] != self._about["config"] or state["seed"] != self._about["seed"]:
+            raise UserError(f"{self._last} was trained with {state['config']}, seed {state['seed']}; give those flags")
+        for name, module in self._modules.items():
+            module.module.load_state_dict(state["weights"][name])
+        for name, optimizer in self._optimizers.items():
+            optimizer.load_state_dict(state["optimizers"][name])
+        self._ema.load_state_dict(state["ema"])
+        self.step = self._looked = state["step"]
+        self._best = state["best"]
+        torch.set_rng_state(state["rng"])
+
+    def _report(self, seconds):
+        base = -10 * math.log10(_mean_squared(self._mean, self._held_out))
+        print(f"{self.epoch} epochs, {self.step} steps, {seconds / 60:.1f} min on {self._fabric.device}; held-out PSNR "
+              f"{self._held['psnr']:.2f} dB (the mean training frame: {base:.2f} dB)\n"
+              f"  weights {self._path}\n  samples {self._path.with_name(self._path.stem + '-samples.png')}")
+
+
+def launch(args):
+    """Fabric for one process on args.device, with every random number seeded."""
+    device = pick_device(args.device)
+    fabric = Fabric(accelerator=device.type, devices=1, precision=pick_precision(device))
+    fabric.launch()
+    fabric.seed_everything(args.seed, verbose=False)
+    return fabric
+
+
+@torch.no_grad()
+def held_out_errors(network, loader, device):
+    """{l1, psnr} of a network over a loader: mean absolute error in [0, 255] levels, and PSNR in dB of the mean
+    squared error over all pixels, after rounding to levels."""
+    absolute = squared = count = 0
+    for pose, image in loader:
+        levels = ((network(pose.to(device)).float().cpu().clamp(-1, 1) + 1) * 127.5).round()
+        difference = levels.double() - image
+        absolute += difference.abs().sum().item()
+        squared += (difference ** 2).sum().item()
+        count += difference.numel()
+    return {"l1": absolute / count, "psnr": 10 * math.log10(255 ** 2 / max(squared / count, 1e-12))}
+
+
+def _mean_image(dataset):
+    """The mean of the images of a dataset, float64 3 x S x S in levels."""
+    return sum(image.double() for _, image in dataset) / len(dataset)
+
+
+def _mean_squared(mean, loader):
+    """Mean squared difference, in units of 255, of the loader's images to `mean`."""
+    total = sum(((image.double() - mean) ** 2).mean((1, 2, 3)).sum().item() for _, image in loader)
+    return total / len(loader.dataset) / 255 ** 2
