@@ -106,7 +106,7 @@ def load_checkpoint(path, generator, train, target=None):
     if schema != SCHEMA or made_by != generator:
         raise UserError(f"{path} is of {made_by} (schema {schema}), not {generator} ({SCHEMA}); train it with: {train}")
     if target is not None and owner != target.identity:
-        raise UserError(f"{path} was trained for another target ({owner.get('name')}); train this one with: {train}")
+        raise UserError(f"{path} was trained for another target than {target.path}; train this one with: {train}")
     return state
 
 

@@ -43,18 +43,18 @@ class VideoSkeleton:
     Attributes: joints float32 (N, 33, 3) and visibility float32 (N, 33), as in Skeleton; frames int (N,), each one's
     number in the video; box (x, y, side) of the canvas in the video's pixels; frame_size (width, height); size, the
     canvas's in pixels; fps of the kept frames; read, how many frames were looked at; content, the video's SHA-256;
-    folder, the cache.
+    path of the video; folder of the cache.
     Images are read from the disk one at a time, so memory does not grow with their number.
     """
 
-    def __init__(self, folder):
-        self.folder = Path(folder)
+    def __init__(self, video, folder):
+        self.path, self.folder = Path(video), Path(folder)
         with np.load(self.folder / "skeletons.npz", allow_pickle=False) as stored:
             self.joints, self.visibility = stored["joints"], stored["visibility"]
             self.frames, self._offsets = stored["frames"], stored["offsets"]
             about = json.loads(str(stored["about"]))
         self.box, self.frame_size, self.size = tuple(about["box"]), tuple(about["frame_size"]), about["size"]
-        self.fps, self.read, self.content, self.name = about["fps"], about["read"], about["content"], about["name"]
+        self.fps, self.read, self.content = about["fps"], about["read"], about["content"]
         self._bytes = np.memmap(self.folder / "frames.bin", np.uint8, "r")
 
     def __len__(self):
@@ -80,7 +80,7 @@ class VideoSkeleton:
     @property
     def identity(self):
         """What a checkpoint was trained for: the video's content and the canvas cut out of it (plain types)."""
-        return {"name": self.name, "content": self.content, "box": list(self.box)}
+        return {"content": self.content, "box": list(self.box)}
 
     @classmethod
     def load(cls, video, stride=1, model="full", force=False):
@@ -92,7 +92,7 @@ class VideoSkeleton:
         folder = cache_folder(video, stride, model)
         if force or not (folder / "skeletons.npz").exists():
             extract(video, folder, stride, model)
-        return cls(folder)
+        return cls(video, folder)
 
 
 def cache_folder(video, stride=1, model="full"):
@@ -157,7 +157,7 @@ def _extract(video, work, stride, model):
     offsets = _store(video, work / "frames.bin", frames, box, size)
     joints = (joints * max(frame_size) - np.float32([box[0], box[1], 0])) / box[2]
     about = {"box": box, "frame_size": frame_size, "size": size, "fps": fps, "read": read,
-             "name": video.name, "content": content_sha256(video)}
+             "content": content_sha256(video)}
     np.savez(work / "skeletons.npz", joints=joints.astype(np.float32), offsets=offsets, frames=np.array(frames),
              visibility=np.stack([s.visibility for s in skeletons]), about=json.dumps(about))
 
@@ -251,7 +251,7 @@ def main():
         if not sheet.exists():
             contact_sheet(target, sheet)
         megabytes = sum(file.stat().st_size for file in target.folder.iterdir()) / 1e6
-        print(f"{target.name}: {target.read} frames, {len(target)} with a person, "
+        print(f"{target.path.name}: {target.read} frames, {len(target)} with a person, "
               f"canvas {target.size} x {target.size} from {target.box[2]} px, "
               f"{seconds:.1f} s ({speed})\n"
               f"  cache {target.folder} ({megabytes:.0f} MB)\n  sheet {sheet}")
