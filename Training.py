@@ -3,7 +3,8 @@
 A checkpoint is a dict of plain types and tensors, read with weights_only: {schema, generator, config, target, model,
 epoch, step, seed, held_out}, from which a generator is rebuilt without a flag; `model` holds the weights averaged over
 the last steps (EMA). X.pth has the best ones on held-out frames; X-last.pth has, besides, all that --resume needs:
-{weights, optimizers, ema, rng, best}. Both are written to a temporary file that is then moved in place.
+{weights, optimizers, ema, rng, best}. Both are written to a temporary file that is then moved in place; a new training
+keeps the weights that were there as X-previous.pth.
 """
 
 import math
@@ -25,13 +26,13 @@ from torchvision.utils import make_grid
 from tqdm import tqdm
 
 from CommandLine import ROOT, Parser, UserError, positive, writable_folder
-from PoseDataset import PoseDataset, normalise, to_image
+from PoseDataset import PoseDataset, normalise, pose_input, to_image
 from VideoSkeleton import TARGET, VideoSkeleton
 
 DANCE = ROOT / "data" / "Dance"
 SCHEMA = 1  # raise it when a stored value changes its meaning
 IMAGE_SIZES = (64, 128, 256)
-EMA = 0.995  # weight decay of the average: it remembers some 200 steps
+EMA = 0.995  # of the average kept at each step: it remembers some 200 steps
 EVALUATE = 100  # steps, about, between two looks at the held-out frames (always at the end of an epoch)
 SAVE = 60  # seconds, at most, between two saves
 SAMPLES = 8  # held-out poses in the grid
@@ -128,16 +129,22 @@ class Loop:
         training, held_out = PoseDataset(target, config["pose"], args.image_size).split()
         batch = min(args.batch_size, len(training))
         self._sampler = DistributedSampler(training, fabric.world_size, fabric.global_rank, seed=args.seed)
-        self._loader = DataLoader(training, batch, sampler=self._sampler, drop_last=True)
+        self._loader = DataLoader(training, batch, sampler=self._sampler, drop_last=True, generator=torch.Generator())
         self._held_out = DataLoader(held_out, batch)
-        self._fixed = [held_out[i] for i in np.linspace(0, len(held_out) - 1, min(SAMPLES, len(held_out))).astype(int)]
+        chosen = np.linspace(0, len(held_out) - 1, min(SAMPLES, len(held_out))).astype(int)
+        drawn = [target.skeleton(held_out.indices[i]) for i in chosen]
+        drawn = torch.stack([pose_input(skeleton, "image", args.image_size) for skeleton in drawn])
+        self._fixed = [drawn, *map(torch.stack, zip(*(held_out[i] for i in chosen), strict=True))]
         self._mean = _mean_image(training)
-        self._ema = AveragedModel(modules["model"].module, multi_avg_fn=get_ema_multi_avg_fn(EMA), use_buffers=True)
+        self._ema = AveragedModel(modules["model"].module, multi_avg_fn=_average, use_buffers=True)
         self._about = {"schema": SCHEMA, "generator": generator, "config": config, "target": target.identity,
                        "seed": args.seed}
         self._path = args.checkpoint
         self._last = self._path.with_name(f"{self._path.stem}-last.pth")
-        self.step, self._best, self._sums, self._stop = 0, math.inf, {}, False
+        self._previous = self._path.with_name(f"{self._path.stem}-previous.pth")
+        self._fresh = not args.resume  # the first weights of a new training replace those of an older one
+        self.step, self._looked, self._best, self._sums = 0, 0, math.inf, {}
+        self._stop = self._interrupted = False
         if args.resume:
             self._resume(generator, target)
         if not args.dry_run:
@@ -158,7 +165,7 @@ class Loop:
         if self.step >= total:
             raise UserError(f"{self._last} is already trained for {self.epoch} epochs; ask for more with --epochs")
         before = signal.signal(signal.SIGINT, self._interrupt)
-        runs = DANCE / "runs" / self._path.stem / datetime.now().strftime("%Y%m%d-%H%M%S")
+        runs = self._path.parent / "runs" / self._path.stem / datetime.now().strftime("%Y%m%d-%H%M%S")
         board = None if args.dry_run else SummaryWriter(runs)
         start = saved = time.monotonic()
         first = self.step
@@ -196,8 +203,6 @@ class Loop:
         if self._interrupted:
             raise KeyboardInterrupt
 
-    _interrupted = False
-
     def _interrupt(self, *_):
         if self._interrupted:  # asked twice: leave at once
             raise KeyboardInterrupt
@@ -219,10 +224,12 @@ class Loop:
         if self._held["l1"] < self._best:
             self._best = self._held["l1"]
             model = {name: value.cpu() for name, value in self._ema.module.state_dict().items()}
-            if self._fabric.global_rank == 0:
-                save_checkpoint(self._about | self._where() | {"model": model, "held_out": self._held}, self._path)
-        steps = self.step - getattr(self, "_looked", 0)
-        means = {name: float(value) / max(1, steps) for name, value in self._sums.items()}
+            if self._fresh and self._path.exists():
+                os.replace(self._path, self._previous)
+            self._fresh = False
+            save_checkpoint(self._about | self._where() | {"model": model, "held_out": self._held}, self._path)
+        steps = max(1, self.step - self._looked)
+        means = {name: float(value) / steps for name, value in self._sums.items()}
         self._looked, self._sums = self.step, {}
         progress.set_postfix(means | {"held-out psnr": round(self._held["psnr"], 2)})
         for name, value in (means | {f"held_out/{k}": v for k, v in self._held.items()}).items():
@@ -231,23 +238,20 @@ class Loop:
 
     def _grid(self):
         """[skeleton | generated | real] of the fixed held-out poses, as an image."""
-        poses = torch.stack([pose for pose, _ in self._fixed])
+        drawn, poses, images = self._fixed
         made = self._ema.module(poses.to(self._fabric.device)).float().cpu()
-        rows = [] if poses.ndim == 2 else [poses]
-        rows += [made, normalise(torch.stack([image for _, image in self._fixed]))]
-        cells = torch.stack(rows, 1).flatten(0, 1)
-        return to_image(make_grid(cells, nrow=len(rows) * 2, padding=2))
+        cells = torch.stack([drawn, made, normalise(images)], 1).flatten(0, 1)
+        return to_image(make_grid(cells, nrow=6, padding=2))
 
     def _where(self):
         return {"epoch": self.epoch, "step": self.step}
 
     def _save_last(self):
-        if self._fabric.global_rank == 0:
-            state = {"weights": {k: m.module.state_dict() for k, m in self._modules.items()},
-                     "optimizers": {k: o.state_dict() for k, o in self._optimizers.items()},
-                     "model": self._ema.module.state_dict(), "ema": self._ema.state_dict(), "best": self._best,
-                     "rng": torch.get_rng_state()}
-            save_checkpoint(self._about | self._where() | state, self._last)
+        state = {"weights": {k: m.module.state_dict() for k, m in self._modules.items()},
+                 "optimizers": {k: o.state_dict() for k, o in self._optimizers.items()},
+                 "model": self._ema.module.state_dict(), "ema": self._ema.state_dict(), "best": self._best,
+                 "rng": torch.get_rng_state()}
+        save_checkpoint(self._about | self._where() | state, self._last)
 
     def _resume(self, generator, target):
         state = load_checkpoint(self._last, generator, "the same command without --resume", target)
@@ -276,6 +280,11 @@ def launch(args):
     fabric.launch()
     fabric.seed_everything(args.seed, verbose=False)
     return fabric
+
+
+def _average(averaged, current, count):
+    """Moving average of weights that forgets the first, untrained ones faster (decay (1 + n) / (10 + n) at first)."""
+    get_ema_multi_avg_fn(min(EMA, (1 + int(count)) / (10 + int(count))))(averaged, current, count)
 
 
 @torch.no_grad()

@@ -273,7 +273,7 @@ class _Audio:
         stream, video = self._input.streams.audio[0], self._input.streams.video
         # the picture will start at 0, so the sound moves by where the source's picture starts
         self._start = Fraction(video[0].start_time or 0) * video[0].time_base if video else Fraction(0)
-        if stream.codec_context.name in COPIED_AUDIO:
+        if stream.codec_context.codec.canonical_name in COPIED_AUDIO:
             self._stream = output.add_stream_from_template(stream)
             self._packets = self._copied(stream)
         else:

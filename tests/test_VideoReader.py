@@ -1,0 +1,196 @@
+"""Frames in and out: round trips, rotation, sound, streaming, and what is left behind after an error."""
+
+import itertools
+import struct
+import threading
+import time
+
+import av
+import cv2
+import numpy as np
+import pytest
+
+from CommandLine import UserError
+from VideoReader import VideoReader, VideoWriter, ahead
+
+
+def coloured(count, width=64, height=48):
+    """Frames with a different grey level in each quarter, changing over time."""
+    frames = []
+    for i in range(count):
+        frame = np.zeros((height, width, 3), np.uint8)
+        frame[:height // 2, :width // 2] = (200, 40 + i, 20)
+        frame[height // 2:, width // 2:] = (30, 60, 220 - i)
+        frames.append(frame)
+    return frames
+
+
+def write(path, frames, fps=30, **more):
+    with VideoWriter(path, fps, **more) as writer:
+        for frame in frames:
+            writer.write(frame)
+    return path
+
+
+def tone(path, codec, seconds, rate=48000, container_format=None):
+    """A video of `seconds` at 10 frames/s with a 440 Hz tone in the given codec."""
+    with av.open(str(path), "w", format=container_format) as container:
+        video = container.add_stream("mpeg4", rate=10)
+        video.width = video.height = 64
+        audio = container.add_stream(codec, rate=rate)
+        for i in range(round(seconds * 10)):
+            container.mux(video.encode(av.VideoFrame.from_ndarray(coloured(1, 64, 64)[0], format="bgr24")))
+            samples = np.sin(2 * np.pi * 440 * (np.arange(rate // 10) + i * rate // 10) / rate)
+            frame = av.AudioFrame.from_ndarray((samples * 20000).astype(np.int16)[None], format="s16", layout="mono")
+            frame.sample_rate, frame.pts = rate, i * rate // 10
+            container.mux(audio.encode(frame))
+        container.mux(video.encode(None))
+        container.mux(audio.encode(None))
+    return path
+
+
+def sound(path):
+    """(codec, samples as one float array, rate) of a file's sound."""
+    with av.open(str(path)) as container:
+        stream = container.streams.audio[0]
+        parts = [frame.to_ndarray().astype(float).mean(0) for frame in container.decode(stream)]
+        return stream.codec_context.codec.canonical_name, np.concatenate(parts), stream.codec_context.sample_rate
+
+
+@pytest.mark.parametrize("fps", [15, 25, 30000 / 1001, 60])
+def test_round_trip_keeps_count_rate_size_and_colour(tmp_path, fps):
+    frames = coloured(9)
+    path = write(tmp_path / "ä clip.mp4", frames, fps)
+    with VideoReader(path) as reader:
+        assert (reader.size, reader.frame_count) == ((64, 48), 9)
+        assert reader.fps == pytest.approx(fps, abs=1e-9)
+        read = list(reader)
+    assert len(read) == 9
+    for a, b in zip(frames, read, strict=True):
+        assert b.dtype == np.uint8 and b.flags.c_contiguous
+        assert np.abs(a[5:15, 5:20].astype(int) - b[5:15, 5:20]).max() <= 8  # a wrong colour matrix gives 20
+        assert np.abs(a[-15:-5, -20:-5].astype(int) - b[-15:-5, -20:-5]).max() <= 8
+
+
+def test_written_file_is_h264_yuv420p_and_tagged_synthetic(tmp_path):
+    with av.open(str(write(tmp_path / "a.mp4", coloured(3)))) as container:
+        context = container.streams.video[0].codec_context
+        assert (context.name, context.pix_fmt) == ("h264", "yuv420p")
+        assert container.metadata["comment"] == "synthetic"
+
+
+def test_odd_sizes_are_padded_by_one(tmp_path):
+    with VideoReader(write(tmp_path / "a.mp4", coloured(2, 33, 27))) as reader:
+        assert reader.size == (34, 28)
+
+
+@pytest.mark.parametrize("angle", [0, 90, 180, 270])
+def test_rotation_metadata_is_honoured(tmp_path, angle):
+    path = write(tmp_path / "a.mp4", coloured(2, 64, 48))
+    upright = next(iter(VideoReader(path)))
+    # the matrix of the track header (ISO 14496-12, 8.3.2): where a player shall turn the picture to
+    data = bytearray(path.read_bytes())
+    a, b, c, d = {0: (1, 0, 0, 1), 90: (0, 1, -1, 0), 180: (-1, 0, 0, -1), 270: (0, -1, 1, 0)}[angle]
+    at = data.index(b"tkhd") + 4 + 40
+    data[at:at + 36] = struct.pack(">9i", *(v << 16 for v in (a, b, 0, c, d, 0, 0, 0)), 1 << 30)
+    path.write_bytes(data)
+    with VideoReader(path) as reader:
+        turned = next(iter(reader))
+        assert reader.size == ((64, 48) if angle % 180 == 0 else (48, 64))
+    assert np.array_equal(turned, np.rot90(upright, -angle // 90))  # clockwise by the angle
+
+
+@pytest.mark.parametrize("suffix, codec, carried", [("mp4", "aac", "aac"), ("mp4", "libmp3lame", "mp3"),
+                                                    ("mov", "pcm_s16le", "aac"), ("mkv", "flac", "aac")])
+def test_sound_is_carried_over_as_far_as_the_picture(tmp_path, suffix, codec, carried):
+    source = tone(tmp_path / f"source.{suffix}", codec, 3)
+    path = write(tmp_path / "out.mp4", coloured(20), 10, audio_from=source)  # 2 of its 3 seconds
+    name, samples, rate = sound(path)
+    assert name == carried
+    assert len(samples) / rate == pytest.approx(2, abs=0.1)
+    spectrum = np.abs(np.fft.rfft(samples[rate // 2:rate // 2 + rate]))
+    assert spectrum.argmax() == 440  # Hz, in a second of samples
+
+
+def test_no_sound_where_the_source_has_none(tmp_path):
+    silent = write(tmp_path / "silent.mp4", coloured(5))
+    for source in (silent, tmp_path):
+        with av.open(str(write(tmp_path / "out.mp4", coloured(5), audio_from=source))) as container:
+            assert not container.streams.audio
+
+
+def test_nothing_appears_before_it_is_complete_and_nothing_after_an_error(tmp_path):
+    path = tmp_path / "out.mp4"
+    path.write_bytes(b"earlier work")
+    with pytest.raises(ZeroDivisionError), VideoWriter(path, 30) as writer:
+        writer.write(coloured(1)[0])
+        assert path.read_bytes() == b"earlier work"
+        raise ZeroDivisionError
+    assert path.read_bytes() == b"earlier work" and list(tmp_path.iterdir()) == [path]
+    with pytest.raises(KeyboardInterrupt), VideoWriter(path, 30) as writer:
+        for frame in coloured(7):
+            writer.write(frame)
+        raise KeyboardInterrupt
+    assert len(list(VideoReader(path))) == 7 and list(tmp_path.iterdir()) == [path]
+
+
+def test_folder_of_images_in_the_order_of_names(tmp_path):
+    for i, frame in enumerate(coloured(4)):
+        cv2.imwrite(str(tmp_path / f"{i}.png"), frame)
+    (tmp_path / "notes.txt").write_text("not an image")
+    with VideoReader(tmp_path) as reader:
+        assert (reader.size, reader.frame_count) == ((64, 48), 4)
+        assert all(np.array_equal(a, b) for a, b in zip(reader, coloured(4), strict=True))
+
+
+@pytest.mark.parametrize("make", [
+    lambda p: None,
+    lambda p: p.write_bytes(b""),
+    lambda p: p.write_text("this is no video"),
+    lambda p: p.write_bytes(cv2.imencode(".png", coloured(1)[0])[1].tobytes()[:60]),
+    lambda p: p.mkdir(),
+], ids=["missing", "empty", "text", "broken image", "empty folder"])
+def test_what_is_no_video_is_refused_in_one_line(tmp_path, make):
+    make(path := tmp_path / "clip.mp4")
+    with pytest.raises(UserError, match=r"clip\.mp4") as refusal:
+        VideoReader(path)
+    assert "\n" not in str(refusal.value)
+
+
+def test_a_truncated_video_gives_what_can_be_read_and_one_line(tmp_path, capsys):
+    frames = [np.random.default_rng(i).integers(0, 255, (64, 64, 3), np.uint8) for i in range(40)]
+    path = write(tmp_path / "a.mp4", frames)  # its index stands first (faststart), so a cut file still opens
+    path.write_bytes(path.read_bytes()[:path.stat().st_size // 2])
+    count = len(list(VideoReader(path)))
+    assert 5 < count < 40
+    assert capsys.readouterr().err.count("\n") <= 1
+
+
+def test_ahead_is_bounded_and_ends_with_its_reader():
+    made = []
+
+    def numbers():
+        try:
+            for i in itertools.count():
+                made.append(i)
+                yield i
+        finally:
+            made.append("closed")
+
+    items = ahead(numbers(), 4)
+    assert [next(items) for _ in range(3)] == [0, 1, 2]
+    time.sleep(0.3)
+    assert made[-1] <= 3 + 4 + 1  # taken, waiting, in hand
+    items.close()
+    assert made[-1] == "closed" and threading.active_count() < 10
+
+
+def test_ahead_hands_over_exceptions():
+    def broken():
+        yield 1
+        raise ValueError("here")
+
+    items = ahead(broken())
+    assert next(items) == 1
+    with pytest.raises(ValueError, match="here"):
+        next(items)

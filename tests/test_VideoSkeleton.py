@@ -1,0 +1,166 @@
+"""The canvas and its cache: geometry, fidelity, when it is rebuilt, and what faults leave behind."""
+
+import multiprocessing
+import os
+
+import numpy as np
+import pytest
+from conftest import SAMPLE
+
+import VideoSkeleton as module
+from CommandLine import UserError
+from VideoReader import VideoReader, VideoWriter
+from VideoSkeleton import VideoSkeleton, cache_folder, canvas_box, crop
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "CACHE", tmp_path / "cache")
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def short(frames, tmp_path):
+    """Six frames with a person, and one without before, between and after."""
+    path, empty = tmp_path / "short.mp4", np.full_like(frames[0], 90)
+    with VideoWriter(path, 10) as writer:
+        for frame in [empty, *frames[:3], empty, *frames[3:6], empty]:
+            writer.write(frame)
+    return path
+
+
+def no_detector(*_, **__):
+    raise AssertionError("a pose was asked for, although the cache has it")
+
+
+@pytest.mark.parametrize("size", [(640, 360), (360, 640), (512, 512)])
+def test_canvas_holds_every_point_with_a_margin_or_reaches_the_border(size):
+    rng = np.random.default_rng(0)
+    for _ in range(200):
+        low = rng.uniform(-50, 300, 2)
+        points = low + rng.uniform(0, 1, (30, 2)) * rng.uniform(20, 400, 2)
+        x, y, side = canvas_box(points, size)
+        assert side % 2 == 0 or side == max(size)
+        inside = np.clip(points, 0, size)
+        for corner, axis in ((x, 0), (y, 1)):
+            assert corner <= inside[:, axis].min() and inside[:, axis].max() <= corner + side
+            if side <= size[axis]:
+                assert corner >= 0 and corner + side <= size[axis]  # inside the frame where it fits
+            else:
+                assert corner <= 0 and corner + side >= size[axis]
+        extent = (inside.max(0) - inside.min(0)).max()
+        assert side >= min(max(size), extent / (1 - 2 * module.MARGIN))
+
+
+def test_crop_is_black_outside_the_image():
+    image = np.arange(1, 13, dtype=np.uint8).reshape(3, 4, 1).repeat(3, 2)
+    cut = crop(image, (-1, 1, 4), 4)
+    assert cut.shape == (4, 4, 3) and not cut[:, 0].any() and not cut[2:].any()
+    assert np.array_equal(cut[:2, 1:], image[1:, :3])
+
+
+def test_images_are_visually_lossless_and_joints_lie_on_them(clip, target, frames):
+    assert len(target) == len(frames) == target.read and target.size <= module.CANVAS
+    with VideoReader(clip) as reader:
+        decoded = list(reader)
+    for index in (0, 17, 39):
+        real = crop(decoded[index], target.box, target.size).astype(float)
+        assert 10 * np.log10(255 ** 2 / ((target.image(index) - real) ** 2).mean()) > 42
+    with np.load(SAMPLE / "joints.npz") as joints:
+        truth = joints["target_uv"][:240:6]
+    x, y, side = target.box
+    found = target.reduced.reshape(-1, 13, 2) * side + [x, y]
+    assert np.linalg.norm(found - truth, axis=2).mean() <= 6
+    assert np.array_equal(target.full.reshape(-1, 33, 3)[:, module.REDUCED, :2].reshape(-1, 26), target.reduced)
+
+
+def test_second_load_comes_from_the_cache(clip, target, monkeypatch):
+    monkeypatch.setattr(module, "PoseDetector", no_detector)
+    again = VideoSkeleton.load(clip)
+    assert np.array_equal(again.joints, target.joints) and np.array_equal(again.image(5), target.image(5))
+    assert (again.box, again.fps, again.frame_size) == (target.box, 10, (512, 512))
+
+
+def test_frames_without_a_person_are_left_out_and_counted(short, cache):
+    target = VideoSkeleton.load(short)
+    assert target.read == 9 and target.frames.tolist() == [1, 2, 3, 5, 6, 7]
+
+
+def test_stride_model_content_and_schema_change_the_key(short, cache, monkeypatch, tmp_path):
+    keys = {cache_folder(short), cache_folder(short, stride=2)}
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "SCHEMA", module.SCHEMA + 1)
+        keys.add(cache_folder(short))
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "sha256", lambda path: "another model" if path.suffix == ".task" else "same")
+        keys.add(cache_folder(short))
+    assert VideoSkeleton.load(short, stride=2).frames.tolist() == [2, 6]
+    short.write_bytes(short.read_bytes() + b"\0")
+    keys.add(cache_folder(short))
+    assert len(keys) == 5
+    renamed = short.rename(tmp_path / "other.mp4")
+    assert cache_folder(renamed).name.split("-")[-1] in {key.name.split("-")[-1] for key in keys}
+
+
+def test_an_interrupted_run_leaves_no_half_cache(short, cache, monkeypatch):
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "canvas_box", stop)
+        with pytest.raises(KeyboardInterrupt):
+            VideoSkeleton.load(short)
+    assert list(cache.iterdir()) == []
+    dead = cache / ".short-0123456789abcdef.999999999"  # killed with -9 a while ago
+    alive = cache / f".short-0123456789abcdef.{os.getpid()}"
+    dead.mkdir()
+    alive.mkdir()
+    assert len(VideoSkeleton.load(short)) == 6
+    assert not dead.exists() and alive.exists()
+
+
+def test_force_replaces_the_cache(short, cache):
+    first = VideoSkeleton.load(short)
+    (first.folder / "contact-sheet.png").write_bytes(b"of the old one")
+    again = VideoSkeleton.load(short, force=True)
+    assert not (again.folder / "contact-sheet.png").exists() and np.array_equal(first.joints, again.joints)
+    assert list(cache.iterdir()) == [again.folder]
+
+
+def _load(video, cache, answers):
+    module.CACHE = cache
+    answers.put(len(VideoSkeleton.load(video)))
+
+
+def test_two_extractions_at_once_do_not_harm_each_other(short, cache):
+    context = multiprocessing.get_context("spawn")
+    answers = context.Queue()
+    runs = [context.Process(target=_load, args=(short, cache, answers)) for _ in range(2)]
+    for run in runs:
+        run.start()
+    assert [answers.get(timeout=120) for _ in runs] == [6, 6]
+    for run in runs:
+        run.join()
+    assert len(list(cache.iterdir())) == 1 and len(VideoSkeleton.load(short)) == 6
+
+
+def test_nobody_in_the_video(frames, cache, tmp_path):
+    path = tmp_path / "empty room.mp4"
+    with VideoWriter(path, 10) as writer:
+        for _ in range(3):
+            writer.write(np.full_like(frames[0], 90))
+    with pytest.raises(UserError, match="nobody is seen in the 3 frames"):
+        VideoSkeleton.load(path)
+    assert list(cache.iterdir()) == []
+
+
+def test_command_line(short, cache, script):
+    status, out, err = script(module.main, short)
+    assert status == 0 and "9 frames, 6 with a person" in out and err
+    sheet, = cache.glob("*/contact-sheet.png")
+    assert sheet.stat().st_size > 1000 and str(sheet) in out
+    status, out, _ = script(module.main, short)
+    assert status == 0 and "from the cache" in out
+    assert script(module.main, short, "--stride", "0")[::2] == (2, "error: argument --stride: '0' is not a positive "
+                                                                "whole number (see --help)\n")
+    assert script(module.main, "missing.mp4")[::2] == (2, "error: there is no video 'missing.mp4'; check the path\n")

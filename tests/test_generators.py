@@ -1,0 +1,159 @@
+"""The generators: exact nearest neighbour, one contract for all, and networks that learn."""
+
+import numpy as np
+import pytest
+import torch
+from conftest import random_skeleton
+
+import GenGAN
+import GenVanillaNN
+from CommandLine import UserError
+from GenNearest import GenNearest, NearestSkeleton
+from PoseDataset import PoseDataset, normalise, pose_input, to_image, to_tensor
+from Skeleton import Skeleton
+
+
+def brute_force(vectors, query):
+    return int(((vectors.astype(np.float64) - query.astype(np.float64)) ** 2).sum(1).argmin())
+
+
+@pytest.mark.parametrize("values", [26, 99])
+def test_nearest_equals_brute_force(values):
+    rng = np.random.default_rng(values)
+    for spread in (1, 3, 1e6):  # few distinct values give many ties
+        vectors = rng.integers(0, 1 + spread, (3000, values)).astype(np.float32)
+        vectors = np.concatenate([vectors, vectors[::-1]])  # every vector twice: the lower index must win
+        nearest = NearestSkeleton(vectors)
+        for query in [*vectors[::997], *rng.integers(0, 1 + spread, (60, values)).astype(np.float32)]:
+            assert nearest.query(query) == brute_force(vectors, query)
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_nearest_on_real_poses_returns_the_frame(target, full):
+    generator = GenNearest(target, full)
+    vectors = target.full if full else target.reduced
+    rng = np.random.default_rng(0)
+    for index in range(0, len(target), 5):
+        noisy = Skeleton(target.joints[index] + rng.normal(0, 0.02, (33, 3)), target.visibility[index])
+        expected = brute_force(vectors, noisy.full if full else noisy.reduced)
+        assert np.array_equal(generator.generate(noisy), target.image(expected))
+        assert np.array_equal(generator.generate(target.skeleton(index)), target.image(index))
+
+
+def test_image_and_tensor_are_exact_inverses():
+    image = np.arange(256, dtype=np.uint8)[:, None, None].repeat(4, 1).repeat(3, 2)
+    image[:, :, 1] = image[::-1, :, 1]
+    image[:, :, 2] //= 3
+    tensor = to_tensor(image)
+    assert tensor.shape == (3, 256, 4) and tensor.min() == -1 and tensor.max() == 1
+    assert torch.equal(tensor[0], normalise(torch.from_numpy(image[:, :, 2].copy())))  # RGB from BGR
+    assert np.array_equal(to_image(tensor), image)
+    assert to_image(torch.full((3, 1, 1), 7.0)).tolist() == [[[255] * 3]]  # clipped, not wrapped
+
+
+def test_dataset_and_generate_see_the_same_input_and_the_split_is_in_time(target):
+    for kind, shape in (("reduced", (26,)), ("full", (99,)), ("image", (3, 64, 64))):
+        dataset = PoseDataset(target, kind, 64)
+        pose, image = dataset[7]
+        assert pose.shape == shape and pose.dtype == torch.float32 and pose.abs().max() <= 4
+        assert torch.equal(pose, pose_input(target.skeleton(7), kind, 64))
+        assert image.shape == (3, 64, 64) and image.dtype == torch.uint8
+    training, held_out = dataset.split()
+    assert [*training.indices, *held_out.indices] == list(range(40)) and len(held_out) == 4
+
+
+@pytest.fixture(scope="session")
+def weights(clip, tmp_path_factory):
+    """Each learned generator, trained for one epoch on the clip: {GEN_TYPE: checkpoint}."""
+    from types import SimpleNamespace
+
+    folder, paths = tmp_path_factory.mktemp("weights"), {}
+    for gen_type, module, kind in ((2, GenVanillaNN, "ske"), (3, GenVanillaNN, "skeim"), (4, GenGAN, None)):
+        paths[gen_type] = folder / f"{gen_type}.pth"
+        module.train(SimpleNamespace(target=clip, epochs=1, minutes=1.0, image_size=64, batch_size=12, resume=False,
+                                     seed=0, checkpoint=paths[gen_type], device="cpu", dry_run=False, input=kind,
+                                     skeleton="reduced"))
+    return paths
+
+
+@pytest.mark.parametrize("gen_type", [1, 2, 3, 4])
+def test_contract(gen_type, target, weights):
+    """uint8 BGR images of the canvas's size; the same calls give the same images; the input is left as it was."""
+    from DanceDemo import GENERATORS
+
+    make = GENERATORS[gen_type][1]
+    rng = np.random.default_rng(gen_type)
+    skeletons = [target.skeleton(3), random_skeleton(rng), target.skeleton(3)]
+    before = [s.joints.copy() for s in skeletons]
+    runs = []
+    for _ in range(2):
+        generator = make(target, weights.get(gen_type))
+        runs.append([generator.generate(s) for s in skeletons])
+    for image in runs[0]:
+        assert image.shape == (target.size, target.size, 3) and image.dtype == np.uint8
+    assert all(np.array_equal(a, b) for a, b in zip(*runs, strict=True))
+    assert np.array_equal(runs[0][0], runs[0][2]) and not np.array_equal(runs[0][0], runs[0][1])
+    assert all(np.array_equal(s.joints, b) for s, b in zip(skeletons, before, strict=True))
+
+
+@pytest.mark.parametrize("gen_type, script", [(2, "GenVanillaNN.py --input ske"), (3, "GenVanillaNN.py"),
+                                              (4, "GenGAN.py")])
+def test_missing_foreign_and_mistaken_weights_are_refused_with_the_command(gen_type, script, target, weights, tmp_path):
+    from DanceDemo import GENERATORS
+    from VideoSkeleton import VideoSkeleton
+
+    make = GENERATORS[gen_type][1]
+    command = rf"python {script} --target '.*a person\.mp4'"
+    with pytest.raises(UserError, match=f"no trained weights.*{command}"):
+        make(target, tmp_path / "none.pth")
+    other = VideoSkeleton(target.path, target.folder)
+    other.content = "another video"
+    with pytest.raises(UserError, match=f"another target.*{command}"):
+        make(other, weights[gen_type])
+    with pytest.raises(UserError, match="train"):
+        make(target, weights[{2: 3, 3: 4, 4: 2}[gen_type]])
+
+
+@pytest.mark.parametrize("config", [{"pose": "reduced", "image_size": 64}, {"pose": "full", "image_size": 128},
+                                    {"pose": "image", "image_size": 64}, {"pose": "image", "image_size": 256}])
+def test_networks_give_images_in_range(config):
+    network = GenVanillaNN.build(config)
+    size = config["image_size"]
+    shape = {"reduced": (26,), "full": (99,), "image": (3, size, size)}[config["pose"]]
+    image = network(torch.randn(2, *shape))
+    assert image.shape == (2, 3, size, size) and image.abs().max() <= 1
+
+
+@pytest.mark.parametrize("kind", ["reduced", "image"])
+def test_a_network_overfits_one_pair(target, kind):
+    torch.manual_seed(0)
+    network = GenVanillaNN.build({"pose": kind, "image_size": 64})
+    pose, image = PoseDataset(target, kind, 64)[0]
+    poses, images = torch.stack([pose, pose]), normalise(torch.stack([image, image]))
+    optimizer = torch.optim.Adam(network.parameters(), 2e-3)
+    for _ in range(150):
+        loss = GenVanillaNN.image_loss(network(poses), images)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert loss < 0.01 < ((images - images.mean()) ** 2).mean()
+
+
+def test_discriminator_sees_the_skeleton_and_the_image():
+    discriminator = GenGAN.Discriminator(64)
+    pose, image = torch.randn(2, 3, 64, 64, requires_grad=True), torch.randn(2, 3, 64, 64, requires_grad=True)
+    logits = discriminator(pose, image)
+    assert logits.shape[1] == 1 and logits[0].numel() > 9  # patches, not one verdict
+    logits[0, 0, 0, 0].backward()
+    for seen in (pose.grad, image.grad):
+        assert seen[0, :, :8, :8].abs().sum() > 0
+    assert discriminator.eval()(pose, image)[0, 0, 0, 0] != discriminator(pose + 1, image)[0, 0, 0, 0]
+
+
+def test_losses_have_known_values():
+    unsure, sure = torch.zeros(2, 1, 5, 5), torch.full((2, 1, 5, 5), 20.0)
+    assert GenGAN.discriminator_loss(unsure, unsure) == pytest.approx(np.log(2), rel=1e-6)
+    assert GenGAN.discriminator_loss(sure, -sure) < 1e-6 < 10 < GenGAN.discriminator_loss(-sure, sure)
+    assert GenGAN.adversarial_loss(sure) < 1e-6 and GenGAN.adversarial_loss(-sure) == pytest.approx(20, rel=1e-3)
+    a, b = torch.zeros(1, 3, 2, 2), torch.full((1, 3, 2, 2), 0.5)
+    assert GenGAN.image_loss(a, b) == 0.5 and GenVanillaNN.image_loss(a, b) == 0.25
