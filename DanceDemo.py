@@ -22,11 +22,11 @@ from CommandLine import ROOT, Parser, UserError, positive, run, writable_folder
 from Retarget import Retarget, look
 from Skeleton import PoseDetector
 from VideoReader import VideoReader, VideoWriter, ahead
-from VideoSkeleton import TARGET, VideoSkeleton
+from VideoSkeleton import VideoSkeleton
 
 GEN_TYPE = 1  # 1 nearest frame | 2 network from 26 values | 3 network from the skeleton image | 4 GAN
 SOURCE = ROOT / "data" / "sample" / "source.mp4"  # motion: a video, a folder of images, or 0 for the webcam
-# TARGET, the appearance, is data/sample/target.mp4 (VideoSkeleton.py)
+TARGET = ROOT / "data" / "sample" / "target.mp4"  # appearance: a video of the person to show
 LAYOUT = "side-by-side"  # or "result"
 POSES_AHEAD = 4  # frames whose pose is found while an earlier one is generated
 

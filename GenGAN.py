@@ -21,10 +21,11 @@ from GenVanillaNN import GenVanillaNN, build
 EPOCHS = 120
 MINUTES = 9.0  # on a slower machine this ends the training before EPOCHS do
 BATCH_SIZE = 16
-LEARNING_RATE = 2e-4  # this and the next three as in the paper
-BETAS = (0.5, 0.999)
+LEARNING_RATE = 1e-3  # the generator's, as in GenVanillaNN
+LEARNING_RATE_D = 1e-4  # the paper's 2e-4 for both lets the discriminator run away: noisy limbs
+BETAS = (0.5, 0.999)  # this and the next as in the paper
 LAMBDA_L1 = 100.0
-CHANNELS = 64
+CHANNELS = 32  # of the discriminator's first layer: half the paper's, as good here and twice as fast
 CHECKPOINT = Training.DANCE / "DanceGenGAN.pth"
 
 
@@ -81,7 +82,7 @@ def train(args):
     config = {"pose": "image", "image_size": args.image_size}
     network, discriminator = build(config), Discriminator(args.image_size)
     optimizer = torch.optim.Adam(network.parameters(), LEARNING_RATE, BETAS)
-    optimizer_d = torch.optim.Adam(discriminator.parameters(), LEARNING_RATE, BETAS)
+    optimizer_d = torch.optim.Adam(discriminator.parameters(), LEARNING_RATE_D, BETAS)
     network, optimizer = fabric.setup(network, optimizer)
     discriminator, optimizer_d = fabric.setup(discriminator, optimizer_d)
     modules = {"model": network, "discriminator": discriminator}

@@ -220,11 +220,10 @@ class VideoWriter:
             image = cv2.copyMakeBorder(image, 0, height % 2, 0, width % 2, cv2.BORDER_REPLICATE)
         if self.count == 0:
             self._video.height, self._video.width = image.shape[:2]
-            context = self._video.codec_context  # BT.709, limited range: what players assume of such a file
-            context.colorspace = context.color_primaries = context.color_trc = 1
-            context.color_range = 1
-        frame = av.VideoFrame.from_ndarray(image, format="bgr24")
-        frame = frame.reformat(format="yuv420p", dst_colorspace=Colorspace.ITU709, dst_color_range=ColorRange.MPEG)
+            context = self._video.codec_context
+            context.colorspace, context.color_range = Colorspace.ITU601, ColorRange.MPEG
+        # OpenCV rounds (BT.601, limited range); FFmpeg's own conversion truncates, which darkens by up to 2 levels
+        frame = av.VideoFrame.from_ndarray(cv2.cvtColor(image, cv2.COLOR_BGR2YUV_I420), format="yuv420p")
         frame.pts, frame.time_base = self.count, 1 / self._rate
         self._container.mux(self._video.encode(frame))
         self.count += 1

@@ -101,8 +101,9 @@ def test_placement_scales_by_body_height_ground_and_middle(target):
 def test_from_another_folder_on_the_shipped_clips(tmp_path):
     """The README's command, from elsewhere, without a display."""
     out = tmp_path / "out.mp4"
-    run = subprocess.run([sys.executable, ROOT / "DanceDemo.py", "--output", out, "--max-frames", "20", "--gen-type", "1"],
-                         cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    words = ["--output", out, "--max-frames", "20", "--gen-type", "1"]
+    run = subprocess.run([sys.executable, ROOT / "DanceDemo.py", *words], cwd=tmp_path,
+                         capture_output=True, text=True, timeout=300)
     assert run.returncode == 0, run.stderr
     assert len(list(VideoReader(out))) == 20 and list(tmp_path.iterdir()) == [out]
 
@@ -127,7 +128,8 @@ def test_errors_are_one_line_with_status_2(clip, target, script, tmp_path, frame
         (["--source", copy, "--target", clip, "--output", copy], "one of the inputs"),
         (["--source", copy, "--target", clip, "--output", tmp_path], "is a folder"),
         (["--source", copy, "--report", copy, *common], "one of the inputs"),
-        (["--max-frames", "-1", *common], "--max-frames"), (["--gen-type", 1, "--checkpoint", copy, *common], "--checkpoint"),
+        (["--max-frames", "-1", *common], "--max-frames"),
+        (["--gen-type", 1, "--checkpoint", copy, *common], "--checkpoint"),
         (["--gen-type", 3, "--source", copy, "--checkpoint", tmp_path / "no.pth", *common], "python GenVanillaNN.py"),
     ]
     for words, expected in cases:
