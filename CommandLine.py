@@ -6,6 +6,7 @@ status 2, without a traceback. A traceback is therefore always a bug of ours.
 
 import argparse
 import sys
+import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent  # every default path starts here, so that the scripts run from any folder
@@ -48,9 +49,7 @@ def writable_folder(folder):
     """Make `folder` (a Path) where it is missing; UserError when that, or writing into it, can't be done."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / ".writable"
-        probe.touch()
-        probe.unlink()
+        tempfile.TemporaryFile(dir=folder).close()
     except OSError as error:
         raise UserError(f"can't write into {folder}: {error.strerror}; choose another folder") from None
     return folder

@@ -90,8 +90,8 @@ class VideoSkeleton:
         Raises UserError where the video can't be read or shows nobody.
         """
         folder = cache_folder(video, stride, model)
-        if force or not (folder / "skeletons.npz").exists():
-            extract(video, folder, stride, model)
+        if force or not folder.exists():
+            extract(video, folder, stride, model, replace=force)
         return cls(video, folder)
 
 
@@ -113,29 +113,27 @@ def content_sha256(path):
     return hashlib.sha256(json.dumps([(p.name, sha256(p)) for p in images]).encode()).hexdigest()
 
 
-def extract(video, folder, stride=1, model="full"):
+def extract(video, folder, stride=1, model="full", replace=False):
     """Fill the cache `folder` from `video`: find the poses, lay the canvas around them, store what it shows.
 
     Works in a temporary folder beside it that takes its name when complete, so a run that is stopped leaves no
-    half cache and of two runs at once one wins.
+    half cache, and of two runs at once the first one's result stays. replace: put the result where an older one is.
     """
     _sweep(writable_folder(folder.parent))
     work = folder.with_name(f".{folder.name}.{os.getpid()}")
+    old = work.with_name(f"{work.name}.old")
     work.mkdir(exist_ok=True)
     try:
         _extract(Path(video), work, stride, model)
-        if folder.exists():  # asked for with force, or left behind incomplete by an older version
-            old = work.with_name(f"{work.name}.old")
+        if replace and folder.exists():
             folder.rename(old)
-            work.rename(folder)
-            shutil.rmtree(old)
-        else:
-            work.rename(folder)
+        work.rename(folder)
     except OSError as error:
-        if not (folder / "skeletons.npz").exists():  # else another run was first, with the same result
+        if not folder.exists():  # else another run was first, with the same result
             raise UserError(f"can't write the cache {folder}: {error.strerror}") from None
     finally:
         shutil.rmtree(work, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
 
 
 def _extract(video, work, stride, model):
@@ -243,7 +241,7 @@ def main():
     args = parser.parse_args()
     for video in args.videos:
         start = time.perf_counter()
-        known = not args.force and (cache_folder(video, args.stride, args.model) / "skeletons.npz").exists()
+        known = not args.force and cache_folder(video, args.stride, args.model).exists()
         target = VideoSkeleton.load(video, args.stride, args.model, args.force)
         seconds = time.perf_counter() - start
         speed = "from the cache" if known else f"{target.read / seconds:.0f} frames/s"
