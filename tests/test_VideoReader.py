@@ -157,6 +157,12 @@ def test_what_is_no_video_is_refused_in_one_line(tmp_path, make):
     assert "\n" not in str(refusal.value)
 
 
+def test_a_camera_that_is_not_there_is_refused_in_one_line(capfd):
+    with pytest.raises(UserError, match="camera 77"):
+        VideoReader("77")
+    assert capfd.readouterr().err == ""
+
+
 def test_a_truncated_video_gives_what_can_be_read_and_one_line(tmp_path, capsys):
     frames = [np.random.default_rng(i).integers(0, 255, (64, 64, 3), np.uint8) for i in range(40)]
     path = write(tmp_path / "a.mp4", frames)  # its index stands first (faststart), so a cut file still opens
