@@ -163,7 +163,7 @@ class VideoReader:
             yield image
 
     def _open_camera(self, index):
-        cv2.setLogLevel(0)  # OpenCV explains a camera that is missing in ten lines of its own
+        cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # OpenCV explains a missing camera in ten lines
         camera = cv2.VideoCapture(index)
         if not camera.isOpened():
             raise UserError(f"camera {index} does not open; is it plugged in, free and allowed?")
