@@ -163,7 +163,8 @@ class VideoReader:
             yield image
 
     def _open_camera(self, index):
-        cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # OpenCV explains a missing camera in ten lines
+        # OpenCV would explain a missing camera in ten lines of its own
+        cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
         camera = cv2.VideoCapture(index)
         if not camera.isOpened():
             raise UserError(f"camera {index} does not open; is it plugged in, free and allowed?")
