@@ -1,21 +1,30 @@
-"""The source's motion placed on the target's canvas: same body height, same ground, same middle.
+"""The source's motion on the target's body and canvas: same ground, same middle, same height, the target's limbs.
 
-In the spirit of the global pose normalization of Everybody Dance Now (Chan et al., ICCV 2019): one scale and one
-shift for the whole clip, from robust statistics of both tracks, so that movement across the picture is kept.
+Placement in the spirit of the global pose normalization of Everybody Dance Now (Chan et al., ICCV 2019): one scale and
+one shift for the whole clip, from robust statistics of both tracks, so that movement across the picture is kept. Each
+bone keeps the direction and foreshortening that it has in the source's picture and takes the target's length.
 """
-
-from itertools import pairwise
 
 import numpy as np
 
-from Skeleton import ANKLES, HIPS, NOSE, SHOULDERS, PoseDetector
+from Skeleton import ANKLES, HIPS, NOSE, SHOULDERS, PoseDetector, Skeleton
 from VideoReader import VideoReader
 
 LOOK = 600  # frames at the beginning of a file that are looked at before the first one is placed
 SAMPLES = 24  # of them in which the pose is detected: about a second of work
-STANDING = 90  # percentile of the body heights seen: bending and foreshortening only ever shorten a body
-GROUND = 90  # percentile of the lowest ankle: jumps and steps only ever lift it
 LIVE_FRAMES = 300  # of a live source that the running estimate remembers
+# Percentiles over a track. A bone is never longer than when it lies in the picture plane, a standing body never
+# shorter than a bent one, and the lower ankle leaves the ground only upwards; but the extremes are the detector's.
+LONGEST, STANDING, GROUND = 80, 90, 90
+
+# (child, parent, landmarks that go with the child), parents first. A pair stands for the point halfway between its
+# two landmarks; the first parent, between the hips, is the root.
+BONES = [
+    (SHOULDERS, HIPS, ()), (11, SHOULDERS, ()), (12, SHOULDERS, ()), (NOSE, SHOULDERS, tuple(range(1, 11))),
+    (13, 11, ()), (14, 12, ()), (15, 13, (17, 19, 21)), (16, 14, (18, 20, 22)),
+    (23, HIPS, ()), (24, HIPS, ()), (25, 23, ()), (26, 24, ()), (27, 25, (29, 31)), (28, 26, (30, 32)),
+]
+MIRRORED = [(1, 2), (4, 5), (6, 7), (8, 9), (10, 11), (12, 13)]  # left and right bones, taken as equally long
 
 
 class Retarget:
@@ -26,36 +35,67 @@ class Retarget:
     """
 
     def __init__(self, target, source=None):
-        self._goal = _stance(target.joints)
+        self._goal = target.joints
+        self._goal_lengths, self._goal_height = bone_lengths(target.joints), body_height(target.joints)
         self._seen = []
         self._live = source is None or len(source) == 0
         if not self._live:
             self._fit(source)
 
     def place(self, skeleton):
-        """The Skeleton in canvas units."""
+        """The Skeleton in canvas units, with the target's limbs."""
         if self._live:
             self._seen = [*self._seen[1 - LIVE_FRAMES:], skeleton.joints]
             self._fit(np.stack(self._seen))
-        return skeleton.moved(self._scale, self._shift)
+        return Skeleton(self._rebuild(skeleton.joints[None])[0] + self._shift, skeleton.visibility)
 
     def _fit(self, joints):
-        height, middle, ground = _stance(joints)
-        goal_height, goal_middle, goal_ground = self._goal
-        self._scale = goal_height / height
-        self._shift = goal_middle - self._scale * middle, goal_ground - self._scale * ground
+        self._scale = self._goal_height / body_height(joints)
+        self._ratios = self._goal_lengths / np.maximum(bone_lengths(joints), 1e-6)
+        self._shift = np.float32([*(_stand(self._goal) - _stand(self._rebuild(joints))), 0])
+
+    def _rebuild(self, joints):
+        """The track (N, 33, 3) with the target's bone lengths, the lower foot as high as in the scaled source."""
+        scaled = joints * self._scale
+        new, points = np.empty_like(scaled), {HIPS: point(scaled, HIPS)}
+        for (child, parent, carried), ratio in zip(BONES, self._ratios, strict=True):
+            old = point(joints, child)
+            points[child] = points[parent] + (old - point(joints, parent)) * ratio
+            if isinstance(child, int):
+                new[:, child] = points[child]
+            for landmark in carried:
+                new[:, landmark] = points[child] + (joints[:, landmark] - old) * ratio
+        new[:, :, 1] += (_lower_foot(scaled) - _lower_foot(new))[:, None]
+        return new
 
 
-def _stance(joints):
-    """(body height, x of the middle, y of the ground) of a track (N, 33, 3).
+def point(joints, landmark):
+    """(N, 3): a landmark of a track (N, 33, 3), or the point halfway between a pair of them."""
+    return joints[:, landmark] if isinstance(landmark, int) else joints[:, landmark].mean(1)
 
-    The height is that of the body's own chain: nose to shoulders to hips to knees to ankles, in the picture plane.
-    """
-    points = joints[:, :, :2]
-    chain = [points[:, NOSE], *(points[:, pair].mean(1) for pair in (SHOULDERS, HIPS, (25, 26), ANKLES))]
-    heights = sum(np.linalg.norm(b - a, axis=1) for a, b in pairwise(chain))
-    ground = np.percentile(points[:, ANKLES, 1].max(1), GROUND)
-    return float(np.percentile(heights, STANDING)), float(np.median(points[:, HIPS, 0])), float(ground)
+
+def bone_lengths(joints):
+    """float (bones,): how long each of BONES is in the picture plane when nothing shortens it, left as right."""
+    lengths = np.array([np.percentile(np.linalg.norm((point(joints, a) - point(joints, b))[:, :2], axis=1), LONGEST)
+                        for a, b, _ in BONES])
+    for pair in MIRRORED:
+        lengths[list(pair)] = lengths[list(pair)].mean()
+    return lengths
+
+
+def body_height(joints):
+    """Height of a standing body: nose to shoulders to hips to knees to ankles, in the picture plane."""
+    chain = np.stack([point(joints, landmark) for landmark in (NOSE, SHOULDERS, HIPS, (25, 26), ANKLES)])[:, :, :2]
+    return float(np.percentile(np.linalg.norm(np.diff(chain, axis=0), axis=2).sum(0), STANDING))
+
+
+def _lower_foot(joints):
+    return joints[:, ANKLES, 1].max(1)
+
+
+def _stand(joints):
+    """(x, y) of where a track stands: the middle of the hips and the ground."""
+    return np.array([np.median(point(joints, HIPS)[:, 0]), np.percentile(_lower_foot(joints), GROUND)])
 
 
 def look(source, model="full"):

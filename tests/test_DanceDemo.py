@@ -13,7 +13,6 @@ from conftest import SAMPLE
 from test_VideoReader import sound, tone
 
 import DanceDemo
-import Retarget
 from CommandLine import ROOT
 from Skeleton import REDUCED
 from VideoReader import VideoReader, VideoWriter
@@ -85,17 +84,6 @@ def test_sound_and_rate_are_the_sources(frames, clip, tmp_path, script):
     assert codec == "aac" and len(samples) / rate == pytest.approx(2, abs=0.1)
     with av.open(str(out)) as container:
         assert container.metadata["comment"] == "synthetic"
-
-
-def test_placement_scales_by_body_height_ground_and_middle(target):
-    """A source of half the size, elsewhere, is put back on the target by the inverse transform."""
-    moved = [target.skeleton(i).moved(0.5, (0.3, 0.1)) for i in range(len(target))]
-    fixed = Retarget.Retarget(target, np.stack([s.joints for s in moved]))
-    live = Retarget.Retarget(target)
-    for index, skeleton in enumerate(moved):
-        placed = live.place(skeleton)
-        assert np.allclose(fixed.place(skeleton).joints, target.joints[index], atol=1e-4)
-    assert np.allclose(placed.joints, target.joints[-1], atol=1e-4)  # by then it has seen the same track
 
 
 def test_from_another_folder_on_the_shipped_clips(tmp_path):
