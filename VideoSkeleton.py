@@ -11,10 +11,11 @@ A cache is a folder `<video's name>-<key>`: frames.bin (JPEG images end to end, 
 SHA-256 and SCHEMA, so a change of any of them extracts anew. It is safe to delete data/cache at any time.
 """
 
+import contextlib
 import hashlib
 import json
-import os
 import shutil
+import tempfile
 import time
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
@@ -35,6 +36,7 @@ CANVAS = 512  # pixels; a larger crop is reduced to this, a smaller one is kept 
 MARGIN = 0.15  # of the canvas, on each side of the skeletons: hands, hair and shoes reach beyond the joints
 JPEG = [cv2.IMWRITE_JPEG_QUALITY, 97, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
 SHEET = 12  # poses on the contact sheet
+STALE = 24 * 3600  # seconds after which an unfinished extraction counts as killed
 
 
 class VideoSkeleton:
@@ -120,9 +122,8 @@ def extract(video, folder, stride=1, model="full", replace=False):
     half cache, and of two runs at once the first one's result stays. replace: put the result where an older one is.
     """
     _sweep(writable_folder(folder.parent))
-    work = folder.with_name(f".{folder.name}.{os.getpid()}")
+    work = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     old = work.with_name(f"{work.name}.old")
-    work.mkdir(exist_ok=True)
     try:
         _extract(Path(video), work, stride, model)
         if replace and folder.exists():
@@ -210,15 +211,12 @@ def _store(video, path, frames, box, size):
 
 
 def _sweep(cache):
-    """Remove what extractions that were killed left behind: temporary folders of processes that are gone."""
+    """Remove what extractions that were killed left behind: temporary folders in which nothing happens any more."""
     for folder in cache.glob(".*-*.*"):
-        pid = folder.name.removesuffix(".old").rsplit(".", 1)[1]
-        try:
-            os.kill(int(pid), 0)
-        except (ProcessLookupError, ValueError):
-            shutil.rmtree(folder, ignore_errors=True)
-        except OSError:  # alive, or of another user
-            continue
+        with contextlib.suppress(OSError):  # another run may have removed it just now
+            newest = max(path.stat().st_mtime for path in [folder, *folder.iterdir()])
+            if time.time() - newest > STALE:
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 def contact_sheet(target, path):

@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import time
 
 import numpy as np
 import pytest
@@ -111,10 +112,12 @@ def test_an_interrupted_run_leaves_no_half_cache(short, cache, monkeypatch):
         with pytest.raises(KeyboardInterrupt):
             VideoSkeleton.load(short)
     assert list(cache.iterdir()) == []
-    dead = cache / ".short-0123456789abcdef.999999999"  # killed with -9 a while ago
-    alive = cache / f".short-0123456789abcdef.{os.getpid()}"
-    dead.mkdir()
-    alive.mkdir()
+    dead, alive = cache / ".short-0123456789abcdef.one", cache / ".short-0123456789abcdef.two"
+    for folder, age in ((dead, 2 * module.STALE), (alive, 0)):  # killed with -9 a while ago; still at work
+        folder.mkdir()
+        (folder / "frames.bin").touch()
+        for path in (folder / "frames.bin", folder):
+            os.utime(path, (time.time() - age,) * 2)
     assert len(VideoSkeleton.load(short)) == 6
     assert not dead.exists() and alive.exists()
 
