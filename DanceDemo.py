@@ -8,8 +8,10 @@ Writes data/Dance/DanceDemo-<generator>.mp4, [source with its skeleton | generat
 sound. 'q' in the window quits. The learned generators want their weights first: GenVanillaNN.py, GenGAN.py.
 """
 
+import contextlib
 import json
 import os
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -28,6 +30,7 @@ GEN_TYPE = 1  # 1 nearest frame | 2 network from 26 values | 3 network from the 
 SOURCE = ROOT / "data" / "sample" / "source.mp4"  # motion: a video, a folder of images, or 0 for the webcam
 TARGET = ROOT / "data" / "sample" / "target.mp4"  # appearance: a video of the person to show
 LAYOUT = "side-by-side"  # or "result"
+LAYOUTS = ["side-by-side", "result"]
 POSES_AHEAD = 4  # frames whose pose is found while an earlier one is generated
 
 
@@ -104,8 +107,11 @@ def compose(step, layout):
 
 
 def screen():
-    """True where a window can be shown."""
-    return sys.platform in ("win32", "darwin") or bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
+    """True where a window can be shown. On Linux OpenCV ends the whole process where it can't: another one tries."""
+    if sys.platform.startswith("linux"):
+        trial = [sys.executable, "-c", "import cv2; cv2.namedWindow('trial'); cv2.waitKey(1)"]
+        return bool(os.environ.get("DISPLAY")) and not subprocess.run(trial, capture_output=True).returncode
+    return True
 
 
 def check_output(path, inputs):
@@ -135,17 +141,22 @@ def main():
     parser.add_argument("--target", default=TARGET, help="appearance: video of the person to show")
     parser.add_argument("--checkpoint", type=Path, help="weights; default: where the training script puts them")
     parser.add_argument("--output", type=Path, help="mp4 to write; default: data/Dance/DanceDemo-<generator>.mp4")
-    parser.add_argument("--layout", choices=["side-by-side", "result"], default=LAYOUT, help="what is shown")
+    parser.add_argument("--layout", choices=LAYOUTS, default=LAYOUT, help="what is shown")
     parser.add_argument("--no-window", action="store_true", help="write only, show nothing")
     parser.add_argument("--max-frames", type=positive(int), help="end after so many")
     parser.add_argument("--skeletons", type=Path, metavar="OUT.npz", help="also write the placed skeletons")
     parser.add_argument("--report", type=Path, metavar="OUT.json", help="also write what was done and how fast")
     args = parser.parse_args()
+    if args.gen_type not in GENERATORS or args.layout not in LAYOUTS:  # constants edited by hand
+        parser.error(f"GEN_TYPE is one of {list(GENERATORS)}, LAYOUT one of {LAYOUTS}")
 
     name, make = GENERATORS[args.gen_type]
     output = args.output or ROOT / "data" / "Dance" / f"DanceDemo-{name}.mp4"
-    for path in filter(None, (output, args.skeletons, args.report)):
+    outputs = [path for path in (output, args.skeletons, args.report) if path]
+    for path in outputs:
         check_output(path, (args.source, args.target))
+    if len({path.absolute() for path in outputs}) < len(outputs):
+        raise UserError("--output, --skeletons and --report name the same file; give each its own")
     with VideoReader(args.source) as reader:
         target = VideoSkeleton.load(args.target)
         generator = make(target, args.checkpoint)
@@ -159,8 +170,8 @@ def play(args, reader, target, generator, name, output):
     track, count, missing, spent = [], 0, 0, dict.fromkeys(("read", "pose", "generate", "write"), 0.0)
     sound = None if reader.live else reader.source
     begin = time.perf_counter()
-    with VideoWriter(output, reader.fps, audio_from=sound) as writer:
-        dancing = dance(reader, target, generator)
+    with VideoWriter(output, reader.fps, audio_from=sound) as writer, \
+            contextlib.closing(dance(reader, target, generator)) as dancing:
         for step in tqdm(dancing, total=total, desc=name, unit="frame"):
             start = time.perf_counter()
             picture = compose(step, args.layout)
@@ -178,9 +189,9 @@ def play(args, reader, target, generator, name, output):
                 cv2.imshow("DanceDemo", picture)
                 if cv2.waitKey(1) & 0xFF == ord("q"):
                     break
-        dancing.close()
         if missing == count:
-            raise UserError(f"nobody is seen in {str(reader.source)!r}; show the whole person, in good light")
+            raise UserError(f"nobody is seen in the {count} frames of {str(reader.source)!r} so far; "
+                            "show the whole person, in good light")
     seconds = time.perf_counter() - begin
     if show:
         cv2.destroyAllWindows()

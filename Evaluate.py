@@ -11,6 +11,8 @@ With another source or target, for which there is no truth, it writes the sheet 
 
 import argparse
 import math
+from contextlib import ExitStack, closing
+from itertools import repeat
 from pathlib import Path
 
 import cv2
@@ -40,22 +42,25 @@ def judge(source, target, generator, truth, shown):
     """Drive `generator`; returns ({l1, psnr} against the truth frames or None, the steps numbered in `shown`)."""
     absolute = squared = count = 0
     steps = {}
-    with VideoReader(source) as reader:
-        true = iter(VideoReader(truth)) if truth else None
-        for number, step in enumerate(tqdm(dance(reader, target, generator), total=reader.frame_count, unit="frame")):
+    with VideoReader(source) as reader, ExitStack() as stack:
+        true = stack.enter_context(VideoReader(truth)) if truth else repeat(None)
+        dancing = stack.enter_context(closing(dance(reader, target, generator)))
+        both = zip(dancing, true, strict=bool(truth))
+        for number, (step, real) in enumerate(tqdm(both, total=reader.frame_count, unit="frame")):
             if number in shown:
                 steps[number] = step
-            if true:
-                difference = step["image"].astype(np.float64) - crop(next(true), target.box, target.size)
+            if truth:
+                difference = step["image"].astype(np.float64) - crop(real, target.box, target.size)
                 absolute += np.abs(difference).sum()
                 squared += (difference ** 2).sum()
                 count += difference.size
-    return {"l1": absolute / count, "psnr": 10 * math.log10(255 ** 2 * count / squared)} if true else None, steps
+    return {"l1": absolute / count, "psnr": 10 * math.log10(255 ** 2 * count / squared)} if truth else None, steps
 
 
 def sheet(columns, truth, target, shown, path):
     """Write the PNG. columns: {name: steps by frame number}, all of the same frames."""
     some = next(iter(columns.values()))
+    shown = sorted(some)
     true = {}
     if truth:
         with VideoReader(truth) as reader:
@@ -106,7 +111,10 @@ def main():
         except UserError as missing:
             lines.append(f"| {gen_type} {name} | left out: {missing} | |")
             continue
-        errors, columns[name] = judge(args.source, target, generator, truth, shown)
+        try:
+            errors, columns[name] = judge(args.source, target, generator, truth, shown)
+        except ValueError:  # of zip's strict
+            raise UserError(f"{truth} has not as many frames as {args.source}; it can't be its truth") from None
         if errors:
             lines.append(f"| {gen_type} {name} | {errors['l1']:.2f} | {errors['psnr']:.2f} |")
     writable_folder(args.sheet.parent)

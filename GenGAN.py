@@ -2,7 +2,7 @@
 
     python GenGAN.py
     python GenGAN.py --target me.mp4 --image-size 128 --minutes 30
-    python GenGAN.py --resume --epochs 400                     # go on
+    python GenGAN.py --resume --epochs 400 --minutes 30        # go on
     python DanceDemo.py --gen-type 4
 
 pix2pix (Isola et al., CVPR 2017): binary cross-entropy on (skeleton image, image) pairs plus 100 x L1.
@@ -71,10 +71,10 @@ def image_loss(generated, real):
 class GenGAN(GenVanillaNN):
     """Generator 4 for a target (VideoSkeleton), from its checkpoint: the network of 3, trained otherwise."""
 
-    name, script = "GenGAN", "GenGAN.py"
+    name, script, checkpoints = "GenGAN", "GenGAN.py", {"skeim": CHECKPOINT}
 
     def __init__(self, target, checkpoint=None, device="auto"):
-        super().__init__(target, "skeim", checkpoint or CHECKPOINT, device)
+        super().__init__(target, "skeim", checkpoint, device)
 
 
 def train(args):

@@ -3,7 +3,7 @@
     python GenVanillaNN.py                                     # GEN_TYPE 3: skeleton image -> image (recommended)
     python GenVanillaNN.py --input ske                         # GEN_TYPE 2: 26 values -> image
     python GenVanillaNN.py --target me.mp4 --image-size 128 --minutes 15
-    python GenVanillaNN.py --resume --epochs 400               # go on
+    python GenVanillaNN.py --resume --epochs 400 --minutes 15  # go on
     python DanceDemo.py --gen-type 3
 
 Saves data/Dance/DanceGenVanillaFromSkeim.pth (or ...FromSke.pth), curves for TensorBoard in data/Dance/runs and a
@@ -100,11 +100,13 @@ def image_loss(generated, real):
 class GenVanillaNN:
     """Generator 2 ("ske") or 3 ("skeim") for a target (VideoSkeleton), from its checkpoint."""
 
-    name, script = "GenVanillaNN", "GenVanillaNN.py"
+    name, script, checkpoints = "GenVanillaNN", "GenVanillaNN.py", CHECKPOINTS
 
     def __init__(self, target, kind="skeim", checkpoint=None, device="auto"):
-        train = Training.command(self.script, ["--input", "ske"] if kind == "ske" else [], target.path)
-        state = Training.load_checkpoint(checkpoint or CHECKPOINTS[kind], self.name, train, target)
+        words = ["--input", "ske"] if kind == "ske" else []
+        words += ["--checkpoint", str(checkpoint)] if checkpoint else []
+        train = Training.command(self.script, words, target.path)
+        state = Training.load_checkpoint(checkpoint or self.checkpoints[kind], self.name, train, target)
         self._config, self._size = state["config"], target.size
         if (self._config["pose"] == "image") != (kind == "skeim"):
             raise UserError(f"{checkpoint} takes another input (pose: {self._config['pose']}); train with: {train}")

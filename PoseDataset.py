@@ -12,6 +12,8 @@ import torch
 from torch.utils.data import Dataset, Subset
 from tqdm import tqdm
 
+from CommandLine import UserError
+
 HELD_OUT = 0.1  # of the video, its end: neighbouring frames are nearly equal, so a random split would leak
 
 
@@ -56,13 +58,13 @@ class PoseDataset(Dataset):
 
     def __init__(self, target, kind, image_size):
         self._target, self._kind, self._image_size = target, kind, image_size
-        self._images = reduced_images(target, image_size)
+        self.images = reduced_images(target, image_size)
 
     def __len__(self):
         return len(self._target)
 
     def __getitem__(self, index):
-        image = torch.from_numpy(self._images[index].copy())
+        image = torch.from_numpy(self.images[index].copy())
         return pose_input(self._target.skeleton(index), self._kind, self._image_size), image
 
     def split(self):
@@ -76,12 +78,17 @@ def reduced_images(target, image_size):
     path = target.folder / f"images-{image_size}.npy"
     if not path.exists():
         part = path.with_name(f".{path.name}.{os.getpid()}")
-        shape = (len(target), 3, image_size, image_size)
-        images = np.lib.format.open_memmap(part, "w+", np.uint8, shape)
-        for index in tqdm(range(len(target)), desc=f"images at {image_size} px", unit="frame"):
-            images[index] = _rgb_planes(resize(target.image(index), image_size))
-        images.flush()
-        os.replace(part, path)
+        header = {"descr": "|u1", "fortran_order": False, "shape": (len(target), 3, image_size, image_size)}
+        try:
+            with open(part, "wb") as file:  # written row by row: a full disk is an error here, not a crash
+                np.lib.format.write_array_header_1_0(file, header)
+                for index in tqdm(range(len(target)), desc=f"images at {image_size} px", unit="frame"):
+                    file.write(_rgb_planes(resize(target.image(index), image_size)))
+            os.replace(part, path)
+        except OSError as error:
+            raise UserError(f"can't write {path}: {error.strerror}") from None
+        finally:
+            part.unlink(missing_ok=True)
     return np.load(path, mmap_mode="r", allow_pickle=False)
 
 

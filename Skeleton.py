@@ -9,6 +9,7 @@ Landmarks: https://ai.google.dev/edge/mediapipe/solutions/vision/pose_landmarker
 
 import contextlib
 import hashlib
+import http.client
 import importlib.util
 import os
 import time
@@ -233,7 +234,7 @@ def download(url, path, size, sha, urlopen=urllib.request.urlopen, sleep=time.sl
                         while (block := answer.read(1 << 16)) and file.tell() <= size:
                             file.write(block)
                             progress.update(len(block))
-        except (urllib.error.URLError, OSError) as error:
+        except (urllib.error.URLError, http.client.HTTPException, OSError) as error:
             trouble = str(getattr(error, "reason", error))
             continue
         if part.stat().st_size < size:

@@ -7,6 +7,7 @@ the last steps (EMA). X.pth has the best ones on held-out frames; X-last.pth has
 keeps the weights that were there as X-previous.pth.
 """
 
+import argparse
 import math
 import os
 import shlex
@@ -48,10 +49,17 @@ def parser(doc, checkpoint, epochs, minutes, batch_size):
     flags.add_argument("--batch-size", type=positive(int), default=batch_size, help="images a step")
     flags.add_argument("--checkpoint", default=checkpoint, type=Path, help="where the weights go")
     flags.add_argument("--resume", action="store_true", help="go on from the last weights saved there")
-    flags.add_argument("--seed", type=int, default=0, help="of every random choice")
+    flags.add_argument("--seed", type=_seed, default=0, help="of every random choice")
     flags.add_argument("--device", choices=["auto", "cpu", "cuda", "mps"], default="auto", help="where to compute")
     flags.add_argument("--dry-run", action="store_true", help="one step into no file, to see that all is there")
     return flags
+
+
+def _seed(text):
+    """An argparse type: what every library here takes as a seed."""
+    if not text.isdecimal() or int(text) >= 2 ** 32:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 0 to {2 ** 32 - 1}")
+    return int(text)
 
 
 def pick_device(name):
@@ -92,7 +100,7 @@ def save_checkpoint(state, path):
 
 
 def load_checkpoint(path, generator, train, target=None):
-    """The checkpoint at `path`, which must be of `generator` (a name) and, if given, of this target (VideoSkeleton).
+    """The checkpoint at `path`: of `generator` (a name) and of `target` (a VideoSkeleton), where these are given.
 
     train: the command that makes it, for the error text. Raises UserError; never runs code out of the file.
     """
@@ -101,10 +109,10 @@ def load_checkpoint(path, generator, train, target=None):
         raise UserError(f"there are no trained weights at {path}; train them with: {train}")
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-        schema, made_by, owner = state["schema"], state["generator"], state["target"]
+        schema, made_by, owner, _, _ = (state[key] for key in ("schema", "generator", "target", "config", "model"))
     except Exception:  # whatever a file that is none can cause: zip, pickle, key and type errors
-        raise UserError(f"{path} is no checkpoint of this program; train one with: {train}") from None
-    if schema != SCHEMA or made_by != generator:
+        raise UserError(f"{path} is no checkpoint of this program; use: {train}") from None
+    if generator is not None and (schema, made_by) != (SCHEMA, generator):
         raise UserError(f"{path} is of {made_by} (schema {schema}), not {generator} ({SCHEMA}); train it with: {train}")
     if target is not None and owner != target.identity:
         raise UserError(f"{path} was trained for another target than {target.path}; train this one with: {train}")
@@ -130,21 +138,22 @@ class Loop:
         batch = min(args.batch_size, len(training))
         self._sampler = DistributedSampler(training, fabric.world_size, fabric.global_rank, seed=args.seed)
         self._loader = DataLoader(training, batch, sampler=self._sampler, drop_last=True, generator=torch.Generator())
-        self._held_out = DataLoader(held_out, batch)
+        self._held_out, self._training = DataLoader(held_out, batch), training
         chosen = np.linspace(0, len(held_out) - 1, min(SAMPLES, len(held_out))).astype(int)
         drawn = [target.skeleton(held_out.indices[i]) for i in chosen]
         drawn = torch.stack([pose_input(skeleton, "image", args.image_size) for skeleton in drawn])
         self._fixed = [drawn, *map(torch.stack, zip(*(held_out[i] for i in chosen), strict=True))]
-        self._mean = _mean_image(training)
         self._ema = AveragedModel(modules["model"].module, multi_avg_fn=_average, use_buffers=True)
         self._about = {"schema": SCHEMA, "generator": generator, "config": config, "target": target.identity,
-                       "seed": args.seed}
+                       "seed": args.seed, "batch_size": args.batch_size}
         self._path = args.checkpoint
+        if self._path.exists():  # it will be moved aside, so it must be one of ours
+            load_checkpoint(self._path, None, "another --checkpoint")
         self._last = self._path.with_name(f"{self._path.stem}-last.pth")
         self._previous = self._path.with_name(f"{self._path.stem}-previous.pth")
         self._fresh = not args.resume  # the first weights of a new training replace those of an older one
         self.step, self._looked, self._best, self._sums = 0, 0, math.inf, {}
-        self._stop = self._interrupted = False
+        self._stop, self._interrupted, self._held = False, False, None
         if args.resume:
             self._resume(generator, target)
         if not args.dry_run:
@@ -189,12 +198,13 @@ class Loop:
                     self._stop = self._stop or spent > args.minutes * 60
                     if self._stop:
                         break
-                at_end = self._stop or self.step >= total
-                if at_end or self.epoch % between == 0:
+                at_end = self.step > first and (self._stop or self.step >= total)
+                if at_end or (self.step > first and self.epoch % between == 0):
                     self._evaluate(board, progress)
                     self._save_last()
                     saved = time.monotonic()
-            self._report(time.monotonic() - start)
+            if self._held:  # else interrupted before the first step
+                self._report(time.monotonic() - start)
         finally:
             signal.signal(signal.SIGINT, before)
             progress.close()
@@ -255,8 +265,10 @@ class Loop:
 
     def _resume(self, generator, target):
         state = load_checkpoint(self._last, generator, "the same command without --resume", target)
-        if state["config"] != self._about["config"] or state["seed"] != self._about["seed"]:
-            raise UserError(f"{self._last} was trained with {state['config']}, seed {state['seed']}; give those flags")
+        same = ("config", "seed", "batch_size")
+        if any(state.get(name) != self._about[name] for name in same):
+            was = ", ".join(f"{name} {state.get(name)}" for name in same)
+            raise UserError(f"{self._last} was trained with {was}; give the same flags")
         for name, module in self._modules.items():
             module.module.load_state_dict(state["weights"][name])
         for name, optimizer in self._optimizers.items():
@@ -267,7 +279,8 @@ class Loop:
         torch.set_rng_state(state["rng"])
 
     def _report(self, seconds):
-        base = -10 * math.log10(_mean_squared(self._mean, self._held_out))
+        mean = self._training.dataset.images[:len(self._training)].mean(0, dtype=np.float64)
+        base = -10 * math.log10(_mean_squared(torch.from_numpy(mean), self._held_out))
         print(f"{self.epoch} epochs, {self.step} steps, {seconds / 60:.1f} min on {self._fabric.device}; held-out PSNR "
               f"{self._held['psnr']:.2f} dB (the mean training frame: {base:.2f} dB)\n"
               f"  weights {self._path}\n  samples {self._path.with_name(self._path.stem + '-samples.png')}")
@@ -299,11 +312,6 @@ def held_out_errors(network, loader, device):
         squared += (difference ** 2).sum().item()
         count += difference.numel()
     return {"l1": absolute / count, "psnr": 10 * math.log10(255 ** 2 / max(squared / count, 1e-12))}
-
-
-def _mean_image(dataset):
-    """The mean of the images of a dataset, float64 3 x S x S in levels."""
-    return sum(image.double() for _, image in dataset) / len(dataset)
 
 
 def _mean_squared(mean, loader):

@@ -8,6 +8,7 @@ that browsers play, at the source's frame rate and with the source's sound.
             writer.write(frame)
 """
 
+import contextlib
 import os
 import queue
 import sys
@@ -27,6 +28,7 @@ FOLDER_FPS = 25.0  # a folder of images does not say how fast it was taken
 DEFAULT_FPS = 30.0  # of cameras and files that don't say
 AHEAD = 8  # frames decoded in advance: enough to hide a slow key frame, 50 MB at 1080p
 CRF = 18  # x264's constant quality: 18 is visually lossless or nearly so (FFmpeg's H.264 guide)
+AAC_RATES = (48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000)  # Hz
 COPIED_AUDIO = {"aac", "mp3", "ac3", "eac3", "alac", "opus"}  # what mp4 players expect; the rest becomes AAC
 
 
@@ -86,7 +88,7 @@ class VideoReader:
 
     def __init__(self, source):
         self.source, self.live = source, False
-        if isinstance(source, int) or str(source).isdigit():
+        if isinstance(source, int) or (str(source).isdecimal() and not Path(source).exists()):
             self.live = True
             self._frames = self._open_camera(int(source))
         else:
@@ -113,7 +115,8 @@ class VideoReader:
 
     def _open_file(self, path):
         try:
-            container = av.open(str(path))
+            # absolute, since FFmpeg takes "12:30.mp4" for an address; and titles may be in any old encoding
+            container = av.open(str(path.absolute()), metadata_errors="ignore")
         except (av.FFmpegError, OSError) as error:
             raise UserError(f"{str(path)!r} can't be opened as a video: {error.strerror or error}") from None
         if not container.streams.video:
@@ -121,12 +124,12 @@ class VideoReader:
             raise UserError(f"{str(path)!r} holds no video stream; give a video")
         stream = container.streams.video[0]
         stream.thread_type = "AUTO"
-        self.fps = float(stream.average_rate or stream.guessed_rate or DEFAULT_FPS)
+        self.fps = _plausible(stream.average_rate or stream.guessed_rate)
         self.frame_count = stream.frames or None
         return self._decode(path, container, stream)
 
     def _decode(self, path, container, stream):
-        count = 0
+        count, trouble = 0, ""
         try:
             with container:
                 for frame in container.decode(stream):
@@ -135,11 +138,11 @@ class VideoReader:
                     count += 1
                     yield np.ascontiguousarray(image)
         except av.FFmpegError as error:
-            if count:
-                said = f" of {self.frame_count}" if self.frame_count else ""
-                print(f"warning: {str(path)!r} breaks off after {count}{said} frames ({error.strerror}); "
-                      "going on with those", file=sys.stderr)
-        if count and self.frame_count and count < self.frame_count:
+            trouble = f" ({error.strerror})"
+        if count and (trouble or count < (self.frame_count or 0)):
+            said = f" of {self.frame_count}" if self.frame_count else ""
+            print(f"warning: {str(path)!r} breaks off after {count}{said} frames{trouble}; going on with those",
+                  file=sys.stderr)
             self.frame_count = count
 
     def _open_folder(self, path):
@@ -168,7 +171,7 @@ class VideoReader:
         camera = cv2.VideoCapture(index)
         if not camera.isOpened():
             raise UserError(f"camera {index} does not open; is it plugged in, free and allowed?")
-        self.fps, self.frame_count = camera.get(cv2.CAP_PROP_FPS) or DEFAULT_FPS, None
+        self.fps, self.frame_count = _plausible(camera.get(cv2.CAP_PROP_FPS)), None
         return self._capture(camera)
 
     @staticmethod
@@ -191,6 +194,11 @@ class VideoReader:
         self.close()
 
 
+def _plausible(fps):
+    """A frame rate as float; DEFAULT_FPS where a file or a camera's driver says nothing sensible."""
+    return float(fps) if fps and 0.1 <= fps <= 1000 else DEFAULT_FPS
+
+
 class VideoWriter:
     """Writes uint8 H x W x 3 BGR images, all of one size, as an H.264 yuv420p mp4 with `comment=synthetic`.
 
@@ -207,7 +215,7 @@ class VideoWriter:
             raise UserError(f"{str(path)!r} is a folder; name the mp4 to write")
         self._part = writable_folder(self.path.parent) / f".{self.path.name}.{os.getpid()}.part"
         self._rate = Fraction(fps).limit_denominator(1001)  # 30000/1001 and its like come out exactly
-        self._container = av.open(str(self._part), "w", format="mp4", options={"movflags": "faststart"})
+        self._container = av.open(str(self._part.absolute()), "w", format="mp4", options={"movflags": "faststart"})
         self._container.metadata["comment"] = "synthetic"
         self._video = self._container.add_stream("libx264", rate=self._rate)
         self._video.pix_fmt = "yuv420p"
@@ -227,26 +235,35 @@ class VideoWriter:
         # OpenCV rounds (BT.601, limited range); FFmpeg's own conversion truncates, which darkens by up to 2 levels
         frame = av.VideoFrame.from_ndarray(cv2.cvtColor(image, cv2.COLOR_BGR2YUV_I420), format="yuv420p")
         frame.pts, frame.time_base = self.count, 1 / self._rate
-        self._container.mux(self._video.encode(frame))
-        self.count += 1
-        if self._audio:
-            self._audio.mux_until(self.count / self._rate)
+        try:
+            self._container.mux(self._video.encode(frame))
+            self.count += 1
+            if self._audio:
+                self._audio.mux_until(self.count / self._rate)
+        except av.FFmpegError as error:
+            raise UserError(f"can't write {self.path}: {error.strerror}") from None
 
     def close(self):
         """Finish the file and move it to its place; with no frame written, leave nothing."""
         if self.count == 0:
             return self.discard()
-        self._container.mux(self._video.encode(None))
-        if self._audio:
-            self._audio.close()
-        self._container.close()
-        os.replace(self._part, self.path)
+        try:
+            self._container.mux(self._video.encode(None))
+            if self._audio:
+                self._audio.finish()
+            self._container.close()
+            os.replace(self._part, self.path)
+        except (av.FFmpegError, OSError) as error:
+            raise UserError(f"can't write {self.path}: {error.strerror}") from None
+        finally:
+            self._part.unlink(missing_ok=True)
 
     def discard(self):
         """Stop and remove the temporary file; what was at `path` before stays."""
         if self._audio:
             self._audio.close()
-        self._container.close()
+        with contextlib.suppress(av.FFmpegError, OSError):  # a disk that is full can't take the index either
+            self._container.close()
         self._part.unlink(missing_ok=True)
 
     def __enter__(self):
@@ -264,9 +281,9 @@ class _Audio:
 
     def __init__(self, path, output):
         self._input, self._output = None, output
-        self._packets, self._next = iter(()), None
+        self._packets, self._next, self._encoding = iter(()), None, False
         try:
-            self._input = av.open(str(path))
+            self._input = av.open(str(Path(path).absolute()), metadata_errors="ignore")
         except (av.FFmpegError, OSError):  # a folder of images, or a source that has gone: no sound
             return
         if not self._input.streams.audio:
@@ -278,8 +295,10 @@ class _Audio:
             self._stream = output.add_stream_from_template(stream)
             self._packets = self._copied(stream)
         else:
-            self._stream = output.add_stream("aac", rate=stream.codec_context.sample_rate)
+            rate = stream.codec_context.sample_rate
+            self._stream = output.add_stream("aac", rate=rate if rate in AAC_RATES else AAC_RATES[0])
             self._packets = self._encoded(stream)
+            self._encoding = True
 
     def _copied(self, stream):
         for packet in self._input.demux(stream):
@@ -302,6 +321,9 @@ class _Audio:
             for part in resampler.resample(frame):
                 for packet in self._stream.encode(part):
                     yield time, packet
+        for part in resampler.resample(None):
+            for packet in self._stream.encode(part):
+                yield time, packet
 
     def mux_until(self, seconds):
         """Hand over the packets that begin before `seconds` of picture."""
@@ -315,6 +337,12 @@ class _Audio:
         except av.FFmpegError as error:
             print(f"warning: the source's sound breaks off ({error.strerror})", file=sys.stderr)
             self._packets, self._next = iter(()), None
+
+    def finish(self):
+        """Hand over what the encoder still holds, and close."""
+        if self._encoding:
+            self._output.mux(self._stream.encode(None))
+        self.close()
 
     def close(self):
         if self._input:

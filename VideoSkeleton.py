@@ -92,8 +92,9 @@ class VideoSkeleton:
         Raises UserError where the video can't be read or shows nobody.
         """
         folder = cache_folder(video, stride, model)
-        if force or not folder.exists():
-            extract(video, folder, stride, model, replace=force)
+        whole = all((folder / name).is_file() for name in ("skeletons.npz", "frames.bin"))
+        if force or not whole:
+            extract(video, folder, stride, model, replace=folder.exists())
         return cls(video, folder)
 
 
@@ -126,12 +127,16 @@ def extract(video, folder, stride=1, model="full", replace=False):
     old = work.with_name(f"{work.name}.old")
     try:
         _extract(Path(video), work, stride, model)
+        work.chmod(0o755)  # mkdtemp's folders are for their owner alone
         if replace and folder.exists():
             folder.rename(old)
-        work.rename(folder)
+        try:
+            work.rename(folder)
+        except OSError:
+            if not folder.exists():  # else another run was first, with the same result
+                raise
     except OSError as error:
-        if not folder.exists():  # else another run was first, with the same result
-            raise UserError(f"can't write the cache {folder}: {error.strerror}") from None
+        raise UserError(f"can't write the cache {folder}: {error.strerror}") from None
     finally:
         shutil.rmtree(work, ignore_errors=True)
         shutil.rmtree(old, ignore_errors=True)

@@ -44,6 +44,21 @@ def target(clip):
     return VideoSkeleton.VideoSkeleton.load(clip)
 
 
+@pytest.fixture(scope="session")
+def weights(clip, tmp_path_factory):
+    """Each learned generator, trained for one epoch on the clip: {GEN_TYPE: checkpoint}."""
+    import GenGAN
+    import GenVanillaNN
+
+    folder, paths = tmp_path_factory.mktemp("weights"), {}
+    for gen_type, module, kind in ((2, GenVanillaNN, "ske"), (3, GenVanillaNN, "skeim"), (4, GenGAN, None)):
+        paths[gen_type] = folder / f"{gen_type}.pth"
+        module.train(SimpleNamespace(target=clip, epochs=1, minutes=1.0, image_size=64, batch_size=12, resume=False,
+                                     seed=0, checkpoint=paths[gen_type], device="cpu", dry_run=False, input=kind,
+                                     skeleton="reduced"))
+    return paths
+
+
 @pytest.fixture
 def training(clip, tmp_path):
     """Flags of a training of seconds, as `train` takes them."""

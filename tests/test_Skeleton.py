@@ -98,12 +98,10 @@ def test_mask_covers_the_person(frames):
     assert mask[hips[1], hips[0]] > 0.9 and mask[:50, :50].max() < 0.1
 
 
-def test_the_detector_is_silent_and_colours_are_bgr(frames, capfd):
-    blue = frames[0][:, :, ::-1].copy()
+def test_the_detector_is_silent(frames, capfd):
     with PoseDetector(mode="image") as detector:
-        right, _ = detector.detect(frames[0])
-        swapped, _ = detector.detect(blue)
-    assert right is not None and (swapped is None or (right.joints != swapped.joints).any())
+        assert detector.detect(np.zeros_like(frames[0]))[0] is None
+        assert detector.detect(frames[0])[0] is not None
     assert capfd.readouterr().err == ""
 
 

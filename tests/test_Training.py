@@ -82,7 +82,8 @@ def test_what_a_training_leaves(module, training):
     assert list(folder.glob("runs/weights/*/events.out.tfevents*"))
     best = torch.load(training.checkpoint, weights_only=True)
     assert best["schema"] == Training.SCHEMA and best["generator"] == module.__name__ and best["held_out"]["psnr"] > 0
-    assert set(best) == {"schema", "generator", "config", "target", "seed", "epoch", "step", "model", "held_out"}
+    assert set(best) == {"schema", "generator", "config", "target", "seed", "batch_size", "epoch", "step", "model",
+                         "held_out"}
     module.train(training)
     previous = torch.load(folder / "weights-previous.pth", weights_only=True)
     assert equal(best["model"], previous["model"])  # a new training keeps the old weights
@@ -111,14 +112,30 @@ def test_resume_is_refused_where_it_can_not_be_exact(training):
     training.resume = True
     with pytest.raises(UserError, match="--epochs"):
         GenVanillaNN.train(training)
-    training.epochs, training.image_size = 3, 128
-    with pytest.raises(UserError, match="64"):
-        GenVanillaNN.train(training)
+    training.epochs = 3
+    for name, other in (("image_size", 128), ("batch_size", 4), ("seed", 9)):
+        before = getattr(training, name)
+        setattr(training, name, other)
+        with pytest.raises(UserError, match=rf"{name}.* {before}.*give the same flags"):
+            GenVanillaNN.train(training)
+        setattr(training, name, before)
+
+
+def test_what_is_no_checkpoint_is_not_moved_aside(training, script):
+    for make in (lambda p: p.write_text("my thesis"), lambda p: p.mkdir()):
+        training.checkpoint.unlink(missing_ok=True)
+        make(training.checkpoint)
+        with pytest.raises(UserError, match="another --checkpoint"):
+            GenVanillaNN.train(training)
+        assert [path.name for path in training.checkpoint.parent.iterdir()] == ["weights.pth"]
+    for words in (("--seed", "-1"), ("--seed", 2 ** 32), ("--image-size", 100), ("--epochs", 0), ("--minutes", "nan")):
+        status, _, error = script(GenGAN.main, *words)
+        assert status == 2 and error.count("\n") == 1 and words[0] in error
 
 
 def test_checkpoint_round_trip_is_bit_equal_and_whole_or_not_at_all(tmp_path):
     path = tmp_path / "w.pth"
-    state = {"schema": Training.SCHEMA, "generator": "G", "target": {"content": "c", "box": [0, 0, 8]},
+    state = {"schema": Training.SCHEMA, "generator": "G", "target": {"content": "c", "box": [0, 0, 8]}, "config": {},
              "model": {"a": torch.randn(3, 4), "b": torch.randn(2).to(torch.bfloat16), "n": torch.tensor(5)}}
     Training.save_checkpoint(state, path)
     assert equal(Training.load_checkpoint(path, "G", "train"), state)
@@ -148,7 +165,7 @@ def test_a_checkpoint_never_runs_code_and_no_checkpoint_is_refused_in_one_line(t
         with pytest.raises(UserError, match="is no checkpoint") as refusal:
             Training.load_checkpoint(path, "G", "train")
         assert "\n" not in str(refusal.value) and not trap.exists()
-    torch.save({"schema": Training.SCHEMA + 1, "generator": "G", "target": {}}, path)
+    torch.save({"schema": Training.SCHEMA + 1, "generator": "G", "target": {}, "config": {}, "model": {}}, path)
     with pytest.raises(UserError, match="schema"):
         Training.load_checkpoint(path, "G", "train")
 

@@ -62,20 +62,6 @@ def test_dataset_and_generate_see_the_same_input_and_the_split_is_in_time(target
     assert [*training.indices, *held_out.indices] == list(range(40)) and len(held_out) == 4
 
 
-@pytest.fixture(scope="session")
-def weights(clip, tmp_path_factory):
-    """Each learned generator, trained for one epoch on the clip: {GEN_TYPE: checkpoint}."""
-    from types import SimpleNamespace
-
-    folder, paths = tmp_path_factory.mktemp("weights"), {}
-    for gen_type, module, kind in ((2, GenVanillaNN, "ske"), (3, GenVanillaNN, "skeim"), (4, GenGAN, None)):
-        paths[gen_type] = folder / f"{gen_type}.pth"
-        module.train(SimpleNamespace(target=clip, epochs=1, minutes=1.0, image_size=64, batch_size=12, resume=False,
-                                     seed=0, checkpoint=paths[gen_type], device="cpu", dry_run=False, input=kind,
-                                     skeleton="reduced"))
-    return paths
-
-
 @pytest.mark.parametrize("gen_type", [1, 2, 3, 4])
 def test_contract(gen_type, target, weights):
     """uint8 BGR images of the canvas's size; the same calls give the same images; the input is left as it was."""
@@ -103,7 +89,7 @@ def test_missing_foreign_and_mistaken_weights_are_refused_with_the_command(gen_t
     from VideoSkeleton import VideoSkeleton
 
     make = GENERATORS[gen_type][1]
-    command = rf"python {script} --target '.*a person\.mp4'"
+    command = rf"python {script} --checkpoint .*\.pth --target '.*a person\.mp4'"
     with pytest.raises(UserError, match=f"no trained weights.*{command}"):
         make(target, tmp_path / "none.pth")
     other = VideoSkeleton(target.path, target.folder)
