@@ -65,34 +65,35 @@ GENERATORS = {1: ("GenNearest", _nearest), 2: ("GenVanillaFromSke", _vanilla("sk
 def dance(reader, target, generator):
     """Drive `generator` by the frames of `reader` (VideoReader): yields one dict a frame, in order.
 
-    frame: the source's; found: its Skeleton in the source, or None; placed: the last Skeleton on the canvas, or None
-    before the first; image: the canvas (before the first person, the target's first frame); ms: {read, pose, generate}.
+    seconds: since the first frame; frame: the source's; found: its Skeleton in the source, or None; placed: the last
+    Skeleton on the canvas, or None before the first; image: the canvas (before the first person, the target's first
+    frame); ms: {read, pose, generate}.
     The poses of the next frames are found in a thread while this one is generated.
     """
     retarget = Retarget(target, None if reader.live else look(reader.source))
     placed, image = None, target.image(0)
     poses = ahead(_poses(reader), 1 if reader.live else POSES_AHEAD)
     try:
-        for frame, found, ms in poses:
+        for seconds, frame, found, ms in poses:
             start = time.perf_counter()
             if found is not None:
                 placed = retarget.place(found)
                 image = generator.generate(placed)
             ms["generate"] = (time.perf_counter() - start) * 1e3
-            yield {"frame": frame, "found": found, "placed": placed, "image": image, "ms": ms}
+            yield {"seconds": seconds, "frame": frame, "found": found, "placed": placed, "image": image, "ms": ms}
     finally:
         poses.close()
 
 
 def _poses(reader):
-    """(frame, Skeleton or None, milliseconds spent waiting for the frame and on its pose) for each frame."""
+    """(seconds, frame, Skeleton or None, milliseconds spent waiting for the frame and on its pose) for each frame."""
     with PoseDetector(fps=reader.fps) as detector:
         start = time.perf_counter()
-        for frame in reader:
+        for seconds, frame in reader.timed():
             arrived = time.perf_counter()
-            found = detector.detect(frame)[0]
+            found = detector.detect(frame, seconds)[0]
             now = time.perf_counter()
-            yield frame, found, {"read": (arrived - start) * 1e3, "pose": (now - arrived) * 1e3}
+            yield seconds, frame, found, {"read": (arrived - start) * 1e3, "pose": (now - arrived) * 1e3}
             start = time.perf_counter()
 
 
@@ -170,12 +171,12 @@ def play(args, reader, target, generator, name, output):
     track, count, missing, spent = [], 0, 0, dict.fromkeys(("read", "pose", "generate", "write"), 0.0)
     sound = None if reader.live else reader.source
     begin = time.perf_counter()
-    with VideoWriter(output, reader.fps, audio_from=sound) as writer, \
+    with VideoWriter(output, reader.fps, sound, reader.variable) as writer, \
             contextlib.closing(dance(reader, target, generator)) as dancing:
         for step in tqdm(dancing, total=total, desc=name, unit="frame"):
             start = time.perf_counter()
             picture = compose(step, args.layout)
-            writer.write(picture)
+            writer.write(picture, step["seconds"])
             count += 1
             missing += step["found"] is None
             if args.skeletons:

@@ -116,7 +116,8 @@ class PoseDetector:
         import mediapipe  # here, so that what needs no detector starts without it
         from mediapipe.tasks.python import BaseOptions, vision
 
-        self._mp, self._video, self._fps, self._count, self._loud = mediapipe, mode == "video", fps, 0, True
+        self._mp, self._video, self._fps, self._loud = mediapipe, mode == "video", fps, True
+        self._count, self._time = 0, -1
         options = vision.PoseLandmarkerOptions(
             base_options=BaseOptions(model_asset_path=str(find_model(model))),
             running_mode=vision.RunningMode.VIDEO if self._video else vision.RunningMode.IMAGE,
@@ -126,8 +127,8 @@ class PoseDetector:
         with _quiet_stderr():
             self._landmarker = vision.PoseLandmarker.create_from_options(options)
 
-    def detect(self, image):
-        """Find the person in `image` (uint8 H x W x 3 BGR).
+    def detect(self, image, seconds=None):
+        """Find the person in `image` (uint8 H x W x 3 BGR); seconds: its time in the clip (None: evenly spaced).
 
         Returns (skeleton, mask): Skeleton or None; float32 H x W in [0, 1] or None where not asked for or nobody.
         """
@@ -135,7 +136,9 @@ class PoseDetector:
         picture = self._mp.Image(self._mp.ImageFormat.SRGB, cv2.cvtColor(image, cv2.COLOR_BGR2RGB))
         with _quiet_stderr() if self._loud else contextlib.nullcontext():
             if self._video:
-                found = self._landmarker.detect_for_video(picture, round(self._count * 1000 / self._fps))
+                milliseconds = round((self._count / self._fps if seconds is None else seconds) * 1000)
+                self._time = max(self._time + 1, milliseconds)  # MediaPipe wants each later than the last
+                found = self._landmarker.detect_for_video(picture, self._time)
             else:
                 found = self._landmarker.detect(picture)
         self._count += 1

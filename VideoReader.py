@@ -13,6 +13,7 @@ import os
 import queue
 import sys
 import threading
+import time
 from fractions import Fraction
 from pathlib import Path
 
@@ -27,6 +28,7 @@ IMAGE_SUFFIXES = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 FOLDER_FPS = 25.0  # a folder of images does not say how fast it was taken
 DEFAULT_FPS = 30.0  # of cameras and files that don't say
 AHEAD = 8  # frames decoded in advance: enough to hide a slow key frame, 50 MB at 1080p
+CLOCK = 90000  # ticks a second of a video whose frames are not evenly spaced (as MPEG's)
 CRF = 18  # x264's constant quality: 18 is visually lossless or nearly so (FFmpeg's H.264 guide)
 AAC_RATES = (48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000)  # Hz
 COPIED_AUDIO = {"aac", "mp3", "ac3", "eac3", "alac", "opus"}  # what mp4 players expect; the rest becomes AAC
@@ -80,14 +82,15 @@ class VideoReader:
 
     source: path of a video file, path of a folder of images (in the order of their names), or the number of a
         webcam (an int, or its digits as a string).
-    Attributes: size (width, height) in pixels after rotation; fps; frame_count (None where unknown, as for a
-        webcam; else what the file claims); live (True for a webcam).
+    Attributes: size (width, height) in pixels after rotation; fps, the average rate; variable (True where frames are
+        not evenly spaced in time, as phones and screen recorders write them); frame_count (None where unknown, as for
+        a webcam; else what the file claims); live (True for a webcam).
     Memory does not grow with the length of the video. Raises UserError where there is nothing to read; a video
     that breaks off ends there, with one line of warning.
     """
 
     def __init__(self, source):
-        self.source, self.live = source, False
+        self.source, self.live, self.variable = source, False, False
         if isinstance(source, int) or (str(source).isdecimal() and not Path(source).exists()):
             self.live = True
             self._frames = self._open_camera(int(source))
@@ -99,10 +102,14 @@ class VideoReader:
         self._first = next(self._frames, None)
         if self._first is None:
             raise UserError(f"no frame could be read from {str(source)!r}; is it a video?")
-        self.size = self._first.shape[1::-1]
+        self.size = self._first[1].shape[1::-1]
         self._ahead = None
 
     def __iter__(self):
+        return (image for _, image in self.timed())
+
+    def timed(self):
+        """The frames with their times: (seconds since the first one, image). In place of iterating, once."""
         if self._first is None:
             raise RuntimeError("a VideoReader is read once; open another")
         first, self._first = self._first, None
@@ -125,18 +132,21 @@ class VideoReader:
         stream = container.streams.video[0]
         stream.thread_type = "AUTO"
         self.fps = _plausible(stream.average_rate or stream.guessed_rate)
+        self.variable = abs(self.fps / _plausible(stream.guessed_rate) - 1) > 0.005
         self.frame_count = stream.frames or None
         return self._decode(path, container, stream)
 
     def _decode(self, path, container, stream):
-        count, trouble = 0, ""
+        count, trouble, begin = 0, "", None
         try:
             with container:
                 for frame in container.decode(stream):
                     # a phone stores its frames unturned, with the angle to show them at (display matrix)
                     image = np.rot90(frame.to_ndarray(format="bgr24"), round(frame.rotation / 90) % 4)
+                    begin = frame.time if begin is None else begin
+                    even = count / self.fps
                     count += 1
-                    yield np.ascontiguousarray(image)
+                    yield frame.time - begin if self.variable else even, np.ascontiguousarray(image)
         except av.FFmpegError as error:
             trouble = f" ({error.strerror})"
         if count and (trouble or count < (self.frame_count or 0)):
@@ -152,10 +162,9 @@ class VideoReader:
         self.fps, self.frame_count = FOLDER_FPS, len(names)
         return self._load(names)
 
-    @staticmethod
-    def _load(names):
+    def _load(self, names):
         size = None
-        for name in names:
+        for number, name in enumerate(names):
             # imdecode, not imread: it takes any file name on every system
             image = cv2.imdecode(np.fromfile(name, np.uint8), cv2.IMREAD_COLOR) if name.stat().st_size else None
             if image is None:
@@ -163,7 +172,7 @@ class VideoReader:
             size = size or image.shape
             if image.shape != size:
                 raise UserError(f"{str(name)!r} is of another size than the images before it; make them equal")
-            yield image
+            yield number / self.fps, image
 
     def _open_camera(self, index):
         # OpenCV would explain a missing camera in ten lines of its own
@@ -172,13 +181,17 @@ class VideoReader:
         if not camera.isOpened():
             raise UserError(f"camera {index} does not open; is it plugged in, free and allowed?")
         self.fps, self.frame_count = _plausible(camera.get(cv2.CAP_PROP_FPS)), None
+        self.variable = True  # it gives as many frames as there is time for
         return self._capture(camera)
 
     @staticmethod
     def _capture(camera):
         try:
+            begin = None
             while (read := camera.read())[0]:
-                yield read[1]
+                now = time.monotonic()
+                begin = now if begin is None else begin
+                yield now - begin, read[1]
         finally:
             camera.release()
 
@@ -203,13 +216,14 @@ class VideoWriter:
     """Writes uint8 H x W x 3 BGR images, all of one size, as an H.264 yuv420p mp4 with `comment=synthetic`.
 
     path: the mp4. It appears when complete (`close`); until then the work is in a temporary file beside it.
-    fps: frames per second. audio_from: a file whose sound is carried over as far as the picture goes, copied
-    where mp4 can hold its codec, else encoded as AAC; None, or a file without sound, gives a silent video.
+    fps: frames per second, evenly spaced; variable: each frame at the time that `write` is told instead, fps their
+    average. audio_from: a file whose sound is carried over as far as the picture goes, copied where mp4 can hold its
+    codec, else encoded as AAC; None, or a file without sound, gives a silent video.
     Odd sizes are padded to even ones by repeating the last row or column (yuv420p halves the colour planes).
     As a context manager it keeps what was written when Ctrl-C ends it and leaves nothing after another error.
     """
 
-    def __init__(self, path, fps, audio_from=None):
+    def __init__(self, path, fps, audio_from=None, variable=False):
         self.path = Path(path)
         if self.path.is_dir():
             raise UserError(f"{str(path)!r} is a folder; name the mp4 to write")
@@ -218,12 +232,16 @@ class VideoWriter:
         self._container = av.open(str(self._part.absolute()), "w", format="mp4", options={"movflags": "faststart"})
         self._container.metadata["comment"] = "synthetic"
         self._video = self._container.add_stream("libx264", rate=self._rate)
+        self._ticks = CLOCK if variable else self._rate  # of the presentation times, a second
+        self._video.codec_context.time_base = 1 / Fraction(self._ticks)
+        self._last = -1
         self._video.pix_fmt = "yuv420p"
         self._video.options = {"crf": str(CRF), "preset": "veryfast"}
         self._audio = _Audio(audio_from, self._container) if audio_from is not None else None
         self.count = 0
 
-    def write(self, image):
+    def write(self, image, seconds=None):
+        """Add a frame; seconds: its time since the first one, which counts where the rate is variable."""
         assert image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3, "uint8 BGR images only"
         height, width = image.shape[:2]
         if height % 2 or width % 2:
@@ -234,12 +252,13 @@ class VideoWriter:
             context.colorspace, context.color_range = Colorspace.ITU601, ColorRange.MPEG
         # OpenCV rounds (BT.601, limited range); FFmpeg's own conversion truncates, which darkens by up to 2 levels
         frame = av.VideoFrame.from_ndarray(cv2.cvtColor(image, cv2.COLOR_BGR2YUV_I420), format="yuv420p")
-        frame.pts, frame.time_base = self.count, 1 / self._rate
+        self._last = max(self._last + 1, round(seconds * CLOCK)) if self._ticks == CLOCK else self.count
+        frame.pts, frame.time_base = self._last, 1 / Fraction(self._ticks)
         try:
             self._container.mux(self._video.encode(frame))
             self.count += 1
             if self._audio:
-                self._audio.mux_until(self.count / self._rate)
+                self._audio.mux_until(self._last / Fraction(self._ticks) + 1 / self._rate)
         except av.FFmpegError as error:
             raise UserError(f"can't write {self.path}: {error.strerror}") from None
 

@@ -74,6 +74,24 @@ def test_round_trip_keeps_count_rate_size_and_colour(tmp_path, fps):
         assert np.abs(a[-15:-5, -20:-5].astype(int) - b[-15:-5, -20:-5]).max() <= 8
 
 
+def test_uneven_frame_times_are_kept(tmp_path):
+    """As phones and screen recorders write them: 2 s at 30 frames/s, then 6 s at 10."""
+    times = [i / 30 for i in range(60)] + [2 + i / 10 for i in range(60)]
+    path, copy = tmp_path / "uneven.mp4", tmp_path / "copy.mp4"
+    with VideoWriter(path, 15, variable=True) as writer:
+        for frame, seconds in zip(coloured(120), times, strict=True):
+            writer.write(frame, seconds)
+    with VideoReader(path) as reader, VideoWriter(copy, reader.fps, path, reader.variable) as writer:
+        assert reader.variable and reader.frame_count == 120 and reader.fps == pytest.approx(15, rel=0.03)
+        for seconds, frame in reader.timed():
+            writer.write(frame, seconds)
+    for made in (path, copy):
+        with VideoReader(made) as reader:
+            assert np.allclose([seconds for seconds, _ in reader.timed()], times, atol=1e-3)
+    with VideoReader(write(tmp_path / "even.mp4", coloured(9), 30000 / 1001)) as reader:
+        assert not reader.variable and [round(s * 30000 / 1001, 6) for s, _ in reader.timed()] == list(range(9))
+
+
 def test_written_file_is_h264_yuv420p_and_tagged_synthetic(tmp_path):
     with av.open(str(write(tmp_path / "a.mp4", coloured(3)))) as container:
         context = container.streams.video[0].codec_context
