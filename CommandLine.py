@@ -5,6 +5,8 @@ status 2, without a traceback. A traceback is therefore always a bug of ours.
 """
 
 import argparse
+import contextlib
+import os
 import sys
 import tempfile
 from pathlib import Path
@@ -53,6 +55,19 @@ def writable_folder(folder):
     except OSError as error:
         raise UserError(f"can't write into {folder}: {error.strerror}; choose another folder") from None
     return folder
+
+
+@contextlib.contextmanager
+def quiet_stderr():
+    """Send file descriptor 2 nowhere: native libraries greet and complain there, and offer no other way to stop it."""
+    saved, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(saved, 2)
+        os.close(saved)
+        os.close(nowhere)
 
 
 def run(main):

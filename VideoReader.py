@@ -22,7 +22,7 @@ import cv2
 import numpy as np
 from av.video.reformatter import ColorRange, Colorspace
 
-from CommandLine import UserError, writable_folder
+from CommandLine import UserError, quiet_stderr, writable_folder
 
 IMAGE_SUFFIXES = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 FOLDER_FPS = 25.0  # a folder of images does not say how fast it was taken
@@ -175,9 +175,8 @@ class VideoReader:
             yield number / self.fps, image
 
     def _open_camera(self, index):
-        # OpenCV would explain a missing camera in ten lines of its own
-        cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
-        camera = cv2.VideoCapture(index)
+        with quiet_stderr():  # OpenCV would explain a missing camera in ten lines of its own
+            camera = cv2.VideoCapture(index)
         if not camera.isOpened():
             raise UserError(f"camera {index} does not open; is it plugged in, free and allowed?")
         self.fps, self.frame_count = _plausible(camera.get(cv2.CAP_PROP_FPS)), None
