@@ -6,8 +6,8 @@
 Every generator is trained on it and answers in its canvas: a square crop of the video that stays still, holds
 every skeleton with a margin, and is stored at up to 512 x 512. Frames without a person are left out.
 
-A cache is a folder `<video's name>-<key>`: frames.bin (JPEG images end to end, quality 97, no chroma subsampling:
-45 dB and more) and skeletons.npz. The key is a hash of the video's content, every parameter, the pose model's
+A cache is a folder `<video's name>-<key>`: frames.bin (JPEG images end to end, quality 95, no chroma subsampling:
+44 dB and more) and skeletons.npz. The key is a hash of the video's content, every parameter, the pose model's
 SHA-256 and SCHEMA, so a change of any of them extracts anew. It is safe to delete data/cache at any time.
 """
 
@@ -34,7 +34,7 @@ CACHE = ROOT / "data" / "cache"
 SCHEMA = 1  # raise it when the meaning of a cached value changes
 CANVAS = 512  # pixels; a larger crop is reduced to this, a smaller one is kept as it is
 MARGIN = 0.15  # of the canvas, on each side of the skeletons: hands, hair and shoes reach beyond the joints
-JPEG = [cv2.IMWRITE_JPEG_QUALITY, 97, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
+JPEG = [cv2.IMWRITE_JPEG_QUALITY, 95, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
 SHEET = 12  # poses on the contact sheet
 STALE = 24 * 3600  # seconds after which an unfinished extraction counts as killed
 
