@@ -166,7 +166,7 @@ def main():
 
 def play(args, reader, target, generator, name, output):
     """Write (and show) the dance; then the skeletons and the report, where asked for."""
-    show = screen() and not args.no_window
+    show = not args.no_window and screen()
     total = min(filter(None, (reader.frame_count, args.max_frames)), default=None)
     track, count, missing, spent = [], 0, 0, dict.fromkeys(("read", "pose", "generate", "write"), 0.0)
     sound = None if reader.live else reader.source

@@ -113,10 +113,11 @@ class VideoReader:
         if self._first is None:
             raise RuntimeError("a VideoReader is read once; open another")
         first, self._first = self._first, None
-        yield first
-        if self.live:  # a camera's frames read in advance would only be late
-            yield from self._frames
+        if self.live:  # its first frame is old by now, and frames read in advance would only be late
+            begin = time.monotonic()
+            yield from ((max(0, now - begin), image) for now, image in self._frames)
         else:
+            yield first
             self._ahead = ahead(self._frames)
             yield from self._ahead
 
@@ -143,10 +144,12 @@ class VideoReader:
                 for frame in container.decode(stream):
                     # a phone stores its frames unturned, with the angle to show them at (display matrix)
                     image = np.rot90(frame.to_ndarray(format="bgr24"), round(frame.rotation / 90) % 4)
-                    begin = frame.time if begin is None else begin
-                    even = count / self.fps
+                    seconds = count / self.fps
+                    if self.variable and frame.time is not None:  # a raw stream has no times
+                        begin = frame.time if begin is None else begin
+                        seconds = frame.time - begin
                     count += 1
-                    yield frame.time - begin if self.variable else even, np.ascontiguousarray(image)
+                    yield seconds, np.ascontiguousarray(image)
         except av.FFmpegError as error:
             trouble = f" ({error.strerror})"
         if count and (trouble or count < (self.frame_count or 0)):
@@ -186,11 +189,8 @@ class VideoReader:
     @staticmethod
     def _capture(camera):
         try:
-            begin = None
             while (read := camera.read())[0]:
-                now = time.monotonic()
-                begin = now if begin is None else begin
-                yield now - begin, read[1]
+                yield time.monotonic(), read[1]
         finally:
             camera.release()
 

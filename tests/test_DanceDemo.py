@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+import time
 
 import av
 import cv2
@@ -160,6 +161,41 @@ def test_errors_are_one_line_with_status_2(clip, target, script, tmp_path, frame
         assert out.read_bytes() == b"earlier work", words
     assert copy.stat().st_size == clip.stat().st_size
     assert {p.name for p in tmp_path.iterdir()} == {"text.mp4", "copy.mp4", "nobody.mp4", "out.mp4"}
+
+
+def test_a_webcam_is_a_source_in_real_time(frames, clip, target, tmp_path, script, monkeypatch):
+    """A stand-in for cv2.VideoCapture: 20 frames/s where it claims 30, and opened a second before it is needed."""
+
+    class Camera:
+        taken = 0
+
+        def __init__(self, index):
+            assert index == 0
+
+        def isOpened(self):
+            return True
+
+        def get(self, _):
+            return 30.0
+
+        def read(self):
+            time.sleep(0.05)
+            Camera.taken += 1
+            return True, frames[Camera.taken % len(frames)]
+
+        def release(self):
+            Camera.taken = -1
+
+    load = DanceDemo.VideoSkeleton.load
+    monkeypatch.setattr(cv2, "VideoCapture", Camera)
+    monkeypatch.setattr(DanceDemo.VideoSkeleton, "load", lambda video: (time.sleep(1), load(video))[1])
+    out = tmp_path / "out.mp4"
+    status, said, _ = script(DanceDemo.main, "--source", 0, "--target", clip, "--output", out, "--gen-type", 1,
+                             "--max-frames", 12, "--no-window")
+    assert status == 0 and "12 frames, 0 without a person" in said and Camera.taken == -1
+    with VideoReader(out) as reader:
+        gaps = np.diff([seconds for seconds, _ in reader.timed()])
+    assert len(gaps) == 11 and gaps.min() > 0.04 and np.median(gaps) < 0.2 and gaps.max() < 0.9
 
 
 def test_a_picture_folder_is_a_source(frames, clip, tmp_path, script):
