@@ -1,27 +1,82 @@
-"""Speed, measured: each figure beside a reference taken in the same run, since machines differ and vary.
+"""Speed, memory and growth, measured: each figure beside a reference taken in the same run, since machines differ.
 
-    python Benchmark.py                        # on the shipped target
-    python Benchmark.py --video me.mp4 --repeats 5
+    python Benchmark.py                        # on the shipped clips: about a quarter of an hour on 2 cores
+    python Benchmark.py --quick                # fewer sizes and repeats: under five minutes
 
-Extraction (pose, canvas, cache) against a bare loop of OpenCV's read and MediaPipe's detect_for_video on the same
-clip, in turn; the nearest neighbour against numpy's brute force, same answers asserted. Medians of the repeats.
+Medians of the repeats, taken in turn with their references, which are what one would write without this project: a
+bare loop over OpenCV's reader and MediaPipe's detect_for_video; numpy's brute force (same answers asserted); a plain
+float32 training loop that decodes image files and draws its skeletons; the speed of the pose detection alone, which no
+demo on this machine can pass.
+
+Prints a Markdown table; writes beside --output: .json and .png (cost against size, log-log, with the fitted exponent).
+JSON: {"machine", "commit", "date", "rows": [{"name", "value", "unit", "reference", "against", "ratio"}]}; ratio is how
+many times better than the reference; the last three are null where there is none.
 """
 
+import json
+import os
+import platform
+import subprocess
+import sys
 import tempfile
 import time
+from datetime import date
+from functools import partial
+from itertools import islice
 from pathlib import Path
 from statistics import median
 
 import cv2
 import numpy as np
 
-from CommandLine import Parser, positive, run
+from CommandLine import ROOT, Parser, run, writable_folder
 from GenNearest import NearestSkeleton
-from Skeleton import find_model
+from Skeleton import MODEL_FOLDER, PoseDetector, detect_all, find_model
+from VideoReader import VideoReader, VideoWriter
 from VideoSkeleton import TARGET, VideoSkeleton, extract
 
-SIZES = (10 ** 3, 10 ** 4, 10 ** 5, 10 ** 6)  # skeletons
-QUERIES = 50
+OUTPUT = ROOT / "data" / "Dance" / "Benchmark"
+SOURCE = ROOT / "data" / "sample" / "source.mp4"
+QUERIES = 50  # of the nearest neighbour
+BATCH = 16  # images of a training step
+LOWER = ("ms", "s", "MB")  # units of which less is better
+
+
+def machine():
+    """{"processor", "cores", "system", "python"} of this machine."""
+    processor = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():  # Linux: platform tells the architecture only
+        names = [line.split(":")[1].strip() for line in cpuinfo.read_text().splitlines() if "model name" in line]
+        processor = names[0] if names else processor
+    return {"processor": processor, "cores": os.cpu_count(), "system": platform.platform(),
+            "python": platform.python_version()}
+
+
+def commit():
+    """Short hash of the code's commit, with "+" if it was changed since; "" outside git."""
+    words = ["git", "-C", str(ROOT), "describe", "--always", "--dirty=+", "--exclude=*"]
+    try:
+        return subprocess.run(words, capture_output=True, text=True).stdout.strip()
+    except OSError:
+        return ""
+
+
+class Table:
+    """Collects the rows and prints each when it is known."""
+
+    def __init__(self):
+        self.rows = []
+        print("| what | here | reference | times better |\n|---|---|---|---|", flush=True)
+
+    def add(self, name, value, unit, reference=None, against=None):
+        ratio = None
+        if reference is not None:
+            ratio = reference / value if unit in LOWER else value / reference
+        row = {"name": name, "value": value, "unit": unit, "reference": reference, "against": against, "ratio": ratio}
+        self.rows.append({key: float(f"{v:.4g}") if isinstance(v, float) else v for key, v in row.items()})
+        other = "" if reference is None else f"{reference:.4g} {against}"
+        print(f"| {name}, {unit} | {value:.4g} | {other} | {'' if ratio is None else f'{ratio:.2f}'} |", flush=True)
 
 
 def seconds(call):
@@ -30,68 +85,278 @@ def seconds(call):
     return time.perf_counter() - start
 
 
-def bare_loop(video):
-    """Read and detect, as MediaPipe's own example does, and keep nothing."""
+def in_turn(repeats, *calls):
+    """Median seconds of each of `calls`, which take turns, so that a busy machine is busy for all of them."""
+    times = [[seconds(call) for call in calls] for _ in range(repeats)]
+    return [median(column) for column in zip(*times, strict=True)]
+
+
+def exhaust(items):
+    for _ in items:
+        pass
+
+
+def bare_read(video):
+    capture = cv2.VideoCapture(str(video))
+    while (read := capture.read())[0]:
+        yield read[1]
+
+
+def bare_loop(frames, mask=False):
+    """Detect as MediaPipe's own example does, and keep nothing."""
     import mediapipe as mp
     from mediapipe.tasks.python import BaseOptions, vision
 
     options = vision.PoseLandmarkerOptions(base_options=BaseOptions(model_asset_path=str(find_model())),
-                                           running_mode=vision.RunningMode.VIDEO)
-    capture, count = cv2.VideoCapture(str(video)), 0
+                                           running_mode=vision.RunningMode.VIDEO, output_segmentation_masks=mask)
     with vision.PoseLandmarker.create_from_options(options) as landmarker:
-        while (read := capture.read())[0]:
-            image = mp.Image(mp.ImageFormat.SRGB, cv2.cvtColor(read[1], cv2.COLOR_BGR2RGB))
-            landmarker.detect_for_video(image, round(count * 1000 / 30))
-            count += 1
-    return count
+        for number, frame in enumerate(frames):
+            image = mp.Image(mp.ImageFormat.SRGB, cv2.cvtColor(frame, cv2.COLOR_BGR2RGB))
+            landmarker.detect_for_video(image, round(number * 1000 / 30))
 
 
-def extraction(video, repeats):
-    """(frames/s of extract, frames/s of the bare loop, median of their ratios), in turn."""
-    ours, bare = [], []
+def detected(frames, **options):
+    with PoseDetector(**options) as detector:
+        for frame in frames:
+            detector.detect(frame)
+
+
+def pose_and_extraction(table, repeats):
+    with VideoReader(TARGET) as reader:
+        frames = [frame for _, frame in zip(range(150), reader, strict=False)]
+        count = reader.frame_count
+    ours, bare = in_turn(repeats, lambda: exhaust(VideoReader(TARGET)), lambda: exhaust(bare_read(TARGET)))
+    table.add("decoding", count / ours, "frames/s", count / bare, "OpenCV's reader")
+    kinds = {"pose, tracking": lambda: detected(frames),
+             "pose, tracking, with mask": lambda: detected(frames, mask=True),
+             "pose, stills": lambda: detected(frames, mode="image"),
+             "pose, stills, one detector a core": lambda: exhaust(detect_all(frames)),
+             "pose, stills, one detector a core, with mask": lambda: exhaust(detect_all(frames, mask=True))}
+    if (MODEL_FOLDER / "pose_landmarker_lite.task").exists():  # not worth a download here
+        kinds["pose, tracking, lite model"] = lambda: detected(frames, model="lite")
+    bare, *times = in_turn(repeats, lambda: bare_loop(frames), *kinds.values())
+    for name, taken in zip(kinds, times, strict=True):
+        table.add(name, len(frames) / taken, "frames/s", len(frames) / bare, "bare detect_for_video loop")
     with tempfile.TemporaryDirectory() as folder:
-        for number in range(repeats):
-            frames = 0
-
-            def reference():
-                nonlocal frames
-                frames = bare_loop(video)
-
-            bare.append(seconds(reference))
-            ours.append(seconds(lambda to=Path(folder) / f"run-{number}": extract(video, to)))
-    return frames / median(ours), frames / median(bare), median(b / o for b, o in zip(bare, ours, strict=True))
+        numbers = iter(range(100))
+        ours, bare, masked = in_turn(repeats, lambda: extract(TARGET, Path(folder) / str(next(numbers))),
+                                     lambda: bare_loop(bare_read(TARGET)), lambda: bare_loop(bare_read(TARGET), True))
+    table.add("extraction (poses, masks, plate, cache)", count / ours, "frames/s", count / bare,
+              "bare read + detect_for_video loop")
+    table.add("the same", count / ours, "frames/s", count / masked, "bare loop with masks")
 
 
-def nearest(poses, size, rng):
-    """(ms a query, ms by brute force, seconds to build) among `size` poses blended from pairs of real ones."""
-    a, b = rng.integers(len(poses), size=(2, size))
-    share = rng.random((size, 1))
-    vectors = poses[a] * share + poses[b] * (1 - share) + rng.normal(0, 0.002, (size, poses.shape[1]))
-    queries = vectors[rng.integers(size, size=QUERIES)] + rng.normal(0, 0.01, (QUERIES, poses.shape[1]))
-    built = time.perf_counter()
-    tree = NearestSkeleton(vectors)
-    built = time.perf_counter() - built
-    answers, brute = [], []
-    ours = seconds(lambda: answers.extend(tree.query(q) for q in queries))
-    theirs = seconds(lambda: brute.extend(int(((vectors - q) ** 2).sum(1).argmin()) for q in queries))
-    assert answers == brute
-    return ours / QUERIES * 1e3, theirs / QUERIES * 1e3, built
+def resident():
+    """Megabytes of memory in use by this process (Linux), or None."""
+    status = Path("/proc/self/statm")
+    return int(status.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6 if status.exists() else None
+
+
+def nearest(table, poses, sizes):
+    """Among `size` poses blended from pairs of real ones; returns {label: [(size, ms)]}."""
+    rng, curves = np.random.default_rng(0), {"k-d tree query": [], "brute force": []}
+    for size in sizes:
+        a, b = rng.integers(len(poses), size=(2, size))
+        share = rng.random((size, 1))
+        vectors = poses[a] * share + poses[b] * (1 - share) + rng.normal(0, 0.002, (size, poses.shape[1]))
+        queries = vectors[rng.integers(size, size=QUERIES)] + rng.normal(0, 0.01, (QUERIES, poses.shape[1]))
+        before, start = resident(), time.perf_counter()
+        tree = NearestSkeleton(vectors)
+        built, after = time.perf_counter() - start, resident()
+        start = time.perf_counter()
+        answers = [tree.query(q) for q in queries]
+        ours, start = (time.perf_counter() - start) / QUERIES * 1e3, time.perf_counter()
+        assert answers == [int(((vectors - q) ** 2).sum(1).argmin()) for q in queries]
+        theirs = (time.perf_counter() - start) / QUERIES * 1e3
+        table.add(f"nearest of {size} poses, one query", ours, "ms", theirs, "numpy's brute force")
+        if size == sizes[-1]:
+            table.add("its tree built", built, "s")
+            if before:
+                table.add("its tree in memory", after - before, "MB", vectors.nbytes / 1e6, "the vectors")
+        curves["k-d tree query"].append((size, ours))
+        curves["brute force"].append((size, theirs))
+    return curves
+
+
+def training(table, target, sizes, steps):
+    """Images/s of one training step of each network; returns {label: [(pixels, ms an image)]}."""
+    import torch
+    from lightning_fabric import Fabric
+    from torch.utils.data import DataLoader
+
+    import GenGAN
+    import GenVanillaNN
+    from PoseDataset import PoseDataset, normalise
+    from Training import pick_device, pick_precision
+
+    torch.set_num_threads(os.cpu_count() or 1)
+    fast, curves = pick_precision(pick_device("cpu")), {}
+
+    def speed(fabric, config, loader, gan):
+        network = GenVanillaNN.build(config)
+        network, optimizer = fabric.setup(network, torch.optim.Adam(network.parameters(), 1e-3))
+        judge = judge_optimizer = None
+        if gan:
+            judge = GenGAN.Discriminator(config["image_size"])
+            judge, judge_optimizer = fabric.setup(judge, torch.optim.Adam(judge.parameters(), 1e-4))
+        for number, (pose, image) in enumerate(islice(loader, steps + 2)):
+            if number == 2:  # after the warm-up
+                start = time.perf_counter()
+            real = normalise(image)
+            if gan:
+                GenGAN.step(fabric, network, judge, optimizer, judge_optimizer, pose, real)
+            else:
+                GenVanillaNN.step(fabric, network, optimizer, pose, real)
+        return steps * BATCH / (time.perf_counter() - start)
+
+    kinds = (("GEN_TYPE 2", "reduced", False), ("GEN_TYPE 3", "image", False), ("GEN_TYPE 4", "image", True))
+    for label, pose, gan in kinds:
+        for size in sizes:
+            config = {"pose": pose, "image_size": size}
+            dataset = PoseDataset(target, pose, size)
+            ours = DataLoader(dataset, BATCH, shuffle=True)
+            with tempfile.TemporaryDirectory() as folder:
+                plain = DataLoader(ImageFiles(target, dataset, Path(folder)), BATCH, shuffle=True)
+                reference = speed(Fabric(accelerator="cpu", devices=1), config, plain, gan)
+            for precision in dict.fromkeys(("32-true", fast)):
+                rate = speed(Fabric(accelerator="cpu", devices=1, precision=precision), config, ours, gan)
+                table.add(f"training {label} at {size} px, {precision}", rate, "images/s", reference,
+                          "float32 loop over image files")
+            curves.setdefault(f"training {label}", []).append((size ** 2, 1e3 / rate))
+    return curves
+
+
+class ImageFiles:
+    """The pairs of a PoseDataset as such code is usually written: each image decoded from a full-size PNG file."""
+
+    def __init__(self, target, dataset, folder, count=64):
+        self._dataset, self._folder, self._count = dataset, folder, min(count, len(target))
+        for index in range(self._count):
+            cv2.imwrite(str(folder / f"{index}.png"), np.dstack([target.image(index), target.mask(index)]))
+
+    def __len__(self):
+        return self._count
+
+    def __getitem__(self, index):
+        size = self._dataset.images.shape[-1]
+        image = cv2.resize(cv2.imread(str(self._folder / f"{index}.png"), cv2.IMREAD_UNCHANGED), (size, size))
+        return self._dataset[index][0], np.ascontiguousarray(image.transpose(2, 0, 1))
+
+
+def all_images(generator, skeletons):
+    for skeleton in skeletons:
+        generator.generate(skeleton)
+
+
+def generation(table, target, sizes, repeats):
+    """Milliseconds of generate() of each generator, at each size, with weights that are not trained."""
+    import GenVanillaNN
+    from DanceDemo import GENERATORS
+    from Training import SCHEMA, save_checkpoint
+
+    skeletons = [target.skeleton(index) for index in range(0, len(target), max(1, len(target) // 50))]
+    for gen_type, (name, make) in GENERATORS.items():
+        for size in [None] if gen_type == 1 else sizes:
+            with tempfile.TemporaryDirectory() as folder:
+                path = None
+                if size:
+                    config = {"pose": "reduced" if gen_type == 2 else "image", "image_size": size}
+                    path = Path(folder) / "weights.pth"
+                    save_checkpoint({"schema": SCHEMA, "generator": "GenGAN" if gen_type == 4 else "GenVanillaNN",
+                                     "target": target.identity, "config": config,
+                                     "model": GenVanillaNN.build(config).state_dict()}, path)
+                generator = make(target, path)
+            generator.generate(skeletons[0])
+            taken, = in_turn(repeats, partial(all_images, generator, skeletons))
+            table.add(f"generate, {name}" + (f" at {size} px" if size else ""), taken / len(skeletons) * 1e3, "ms")
+
+
+def demo(table, times):
+    """The demo end to end with its stages, and its memory on a clip `times` as long."""
+    with tempfile.TemporaryDirectory() as folder:
+        folder, peaks = Path(folder), []
+        with VideoReader(SOURCE) as reader:
+            frames, fps = list(reader), reader.fps
+        long = folder / "long.mp4"
+        with VideoWriter(long, fps) as writer:
+            for _ in range(times):
+                for frame in frames:
+                    writer.write(frame)
+        alone = len(frames) / seconds(lambda: exhaust(detect_all(VideoReader(SOURCE))))
+        tracking = len(frames) / seconds(lambda: bare_loop(bare_read(SOURCE)))
+        for source in (SOURCE, long):
+            report = folder / "report.json"
+            words = ["--gen-type", "1", "--source", source, "--output", folder / "out.mp4", "--report", report,
+                     "--no-window"]
+            peaks.append(peak([sys.executable, ROOT / "DanceDemo.py", *words]))
+        told = json.loads(report.read_text())
+    speed = told["frames_per_second"]
+    table.add(f"demo end to end, GEN_TYPE 1, {times * len(frames)} frames", speed, "frames/s", alone,
+              "its pose detection alone")
+    table.add("the same", speed, "frames/s", tracking, "bare read + detect_for_video loop")
+    for stage, ms in told["stage_ms"].items():
+        table.add(f"demo, {stage}", ms, "ms")
+    if all(peaks):
+        table.add(f"peak memory of the demo, clip {times} times as long", peaks[1], "MB", peaks[0], "the short clip")
+
+
+def peak(words):
+    """Peak memory in MB of a command (None where the system can't tell); raises if it fails."""
+    child = subprocess.Popen(list(map(str, words)), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    if not hasattr(os, "wait4"):  # Windows
+        child.wait()
+        used = None
+    else:
+        _, status, usage = os.wait4(child.pid, 0)
+        child.returncode = os.waitstatus_to_exitcode(status)
+        used = usage.ru_maxrss / (1e6 if sys.platform == "darwin" else 1e3)
+    if child.returncode:
+        raise RuntimeError(f"{words} failed")
+    return used
+
+
+def plot(curves, path):
+    """Cost against size, log-log, with the exponent of a power law fitted to each."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(1, 2, figsize=(10, 4), layout="constrained")
+    for label, points in curves.items():
+        sizes, costs = np.array(points).T
+        exponent = np.polyfit(np.log(sizes), np.log(costs), 1)[0]
+        axes["training" in label].loglog(sizes, costs, "o-", label=f"{label}: size^{exponent:.2f}")
+    for axis, what in zip(axes, (("poses", "ms a query"), ("pixels", "ms an image")), strict=True):
+        axis.set(xlabel=what[0], ylabel=what[1])
+        axis.grid(True, which="both", alpha=0.3)
+        axis.legend(fontsize=8)
+    figure.savefig(path, dpi=110)
 
 
 def main():
     parser = Parser(__doc__)
-    parser.add_argument("--video", default=TARGET, help="clip to extract")
-    parser.add_argument("--repeats", type=positive(int), default=3, help="of each extraction")
+    parser.add_argument("--quick", action="store_true", help="fewer sizes and repeats")
+    parser.add_argument("--output", type=Path, default=OUTPUT, help="where plot and JSON go, without ending")
+    parser.add_argument("--json", type=Path, help="JSON to write; default: beside the plot")
     args = parser.parse_args()
-    poses = VideoSkeleton.load(args.video).reduced
-    print("| what | here | reference | ratio |\n|---|---|---|---|", flush=True)
-    ours, bare, ratio = extraction(args.video, args.repeats)
-    print(f"| extraction, frames/s | {ours:.1f} | {bare:.1f} bare loop | {ratio:.2f} |", flush=True)
-    rng = np.random.default_rng(0)
-    for size in SIZES:
-        ms, brute, built = nearest(poses, size, rng)
-        print(f"| nearest of {size} poses, ms (built in {built:.2f} s) | {ms:.3f} | {brute:.3f} brute force | "
-              f"{brute / ms:.1f} |", flush=True)
+    writable_folder(args.output.parent)
+    target = VideoSkeleton.load(TARGET)
+    quick = args.quick
+    table, about = Table(), machine()
+    pose_and_extraction(table, 1 if quick else 5)
+    curves = nearest(table, target.reduced, [10 ** n for n in range(3, 6 if quick else 7)])
+    curves |= training(table, target, [64, 128] if quick else [64, 128, 256], 8 if quick else 20)
+    generation(table, target, [64, 128, 256], 1 if quick else 5)
+    demo(table, 3 if quick else 10)
+    plot(curves, args.output.with_suffix(".png"))
+    told = {"machine": about, "commit": commit(), "date": date.today().isoformat(), "rows": table.rows}
+    path = args.json or args.output.with_suffix(".json")
+    part = path.with_name(path.name + ".part")
+    part.write_text(json.dumps(told, indent=1) + "\n")
+    os.replace(part, path)
+    print(f"\n{about['processor']}, {about['cores']} cores, {told['date']}, {told['commit']}\n"
+          f"written: {path}, {args.output.with_suffix('.png')}")
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ import contextlib
 import os
 import sys
 import tempfile
+import threading
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent  # every default path starts here, so that the scripts run from any folder
@@ -57,17 +58,31 @@ def writable_folder(folder):
     return folder
 
 
+_quiet_lock, _quiet = threading.Lock(), []  # how many are quiet now: the file descriptors that the first one kept
+
+
 @contextlib.contextmanager
 def quiet_stderr():
-    """Send file descriptor 2 nowhere: native libraries greet and complain there, and offer no other way to stop it."""
-    saved, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    """Send file descriptor 2 nowhere: native libraries greet and complain there, and offer no other way to stop it.
+
+    Threads may overlap in it: the last one to leave puts the descriptor back.
+    """
+    with _quiet_lock:
+        if not _quiet:
+            saved, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, 2)
+            os.close(nowhere)
+        else:
+            saved = _quiet[-1]
+        _quiet.append(saved)
     try:
-        os.dup2(nowhere, 2)
         yield
     finally:
-        os.dup2(saved, 2)
-        os.close(saved)
-        os.close(nowhere)
+        with _quiet_lock:
+            saved = _quiet.pop()
+            if not _quiet:
+                os.dup2(saved, 2)
+                os.close(saved)
 
 
 def run(main):

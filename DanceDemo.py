@@ -4,8 +4,9 @@
     python DanceDemo.py --gen-type 3 --source karate.mp4 --target me.mp4
     python DanceDemo.py --source 0                                  # the webcam, live
 
-Writes data/Dance/DanceDemo-<generator>.mp4, [source with its skeleton | generated], with the source's frame rate and
-sound. 'q' in the window quits. The learned generators want their weights first: GenVanillaNN.py, GenGAN.py.
+Writes data/Dance/DanceDemo-<generator>.mp4, [source with its skeleton | the target in her scene], with the source's
+frame rate and sound. 'q' in the window quits. The learned generators want their weights first: run GenVanillaNN.py or
+GenGAN.py.
 """
 
 import contextlib
@@ -14,6 +15,7 @@ import os
 import subprocess
 import sys
 import time
+from collections import deque
 from pathlib import Path
 
 import cv2
@@ -21,8 +23,10 @@ import numpy as np
 from tqdm import tqdm
 
 from CommandLine import ROOT, Parser, UserError, positive, run, writable_folder
+from PoseTrack import Cuts, steady
 from Retarget import Retarget, look
-from Skeleton import PoseDetector
+from Scene import Scene
+from Skeleton import PoseDetector, detect_all
 from VideoReader import VideoReader, VideoWriter, ahead
 from VideoSkeleton import VideoSkeleton
 
@@ -30,16 +34,17 @@ GEN_TYPE = 1  # 1 nearest frame | 2 network from 26 values | 3 network from the 
 SOURCE = ROOT / "data" / "sample" / "source.mp4"  # motion: a video, a folder of images, or 0 for the webcam
 TARGET = ROOT / "data" / "sample" / "target.mp4"  # appearance: a video of the person to show
 LAYOUT = "side-by-side"  # or "result"
+CONTINUITY = 0.0  # of GEN_TYPE 1: above 0, a sequence without jumps is planned; 4 is a good value
 LAYOUTS = ["side-by-side", "result"]
-POSES_AHEAD = 4  # frames whose pose is found while an earlier one is generated
+POSES_AHEAD = 12  # frames whose pose is ready while an earlier one is generated
 
 
-def _nearest(target, checkpoint):
+def _nearest(target, checkpoint, continuity=0.0):
     from GenNearest import GenNearest  # each is imported when it is asked for: the first one needs no torch
 
     if checkpoint is not None:
         raise UserError("GEN_TYPE 1 learns nothing and takes no --checkpoint; leave it out")
-    return GenNearest(target)
+    return GenNearest(target, continuity=continuity)
 
 
 def _vanilla(kind):
@@ -57,7 +62,8 @@ def _gan(target, checkpoint):
     return GenGAN(target, checkpoint)
 
 
-# GEN_TYPE: (name in the output's path, maker(target, checkpoint) of an object with generate(skeleton) -> image)
+# GEN_TYPE: (name in the output's path, maker(target, checkpoint) of an object with generate(skeleton) -> image and
+# paint(skeleton) -> (image, the person's mask or None for all of it))
 GENERATORS = {1: ("GenNearest", _nearest), 2: ("GenVanillaFromSke", _vanilla("ske")),
               3: ("GenVanillaFromSkeim", _vanilla("skeim")), 4: ("GenGAN", _gan)}
 
@@ -65,35 +71,87 @@ GENERATORS = {1: ("GenNearest", _nearest), 2: ("GenVanillaFromSke", _vanilla("sk
 def dance(reader, target, generator):
     """Drive `generator` by the frames of `reader` (VideoReader): yields one dict a frame, in order.
 
-    seconds: since the first frame; frame: the source's; found: its Skeleton in the source, or None; placed: the last
-    Skeleton on the canvas, or None before the first; image: the canvas (before the first person, the target's first
-    frame); ms: {read, pose, generate}.
-    The poses of the next frames are found in a thread while this one is generated.
+    seconds: since the first frame; frame: the source's, no higher than the target's; found: the Skeleton detected in
+    it, or None; pose: that of the steady track; placed: the last Skeleton on the canvas, or None before the first;
+    image: the target's frame with the generated person (before the first one, with the target's first pose);
+    ms: {read, pose, generate}.
     """
-    retarget = Retarget(target, None if reader.live else look(reader.source))
-    placed, image = None, target.image(0)
-    poses = ahead(_poses(reader), 1 if reader.live else POSES_AHEAD)
+    scene = Scene(target)
+    image = scene.put(target.image(0), None if target.still else target.mask(0))
+    steps = ahead(_placed(reader, target), 1 if reader.live else POSES_AHEAD)
     try:
-        for seconds, frame, found, ms in poses:
+        ahead_of_time = getattr(generator, "continuity", 0) and not reader.live
+        for step in _planned(steps, reader, generator) if ahead_of_time else steps:
             start = time.perf_counter()
-            if found is not None:
-                placed = retarget.place(found)
-                image = generator.generate(placed)
-            ms["generate"] = (time.perf_counter() - start) * 1e3
-            yield {"seconds": seconds, "frame": frame, "found": found, "placed": placed, "image": image, "ms": ms}
+            if step["pose"] is not None:
+                image = scene.put(*generator.paint(step["placed"]))
+            step["ms"]["generate"] = (time.perf_counter() - start) * 1e3
+            yield step | {"image": image}
     finally:
-        poses.close()
+        steps.close()
 
 
-def _poses(reader):
-    """(seconds, frame, Skeleton or None, milliseconds spent waiting for the frame and on its pose) for each frame."""
+def _planned(steps, reader, generator):
+    """The steps, after the generator has seen all of them. Their frames are read a second time, not kept."""
+    steps = [step | {"frame": None} for step in tqdm(steps, total=reader.frame_count, desc="pose", unit="frame")]
+    shots = [[]]
+    for step in steps:
+        if step["cut"]:
+            shots.append([])
+        if step["pose"] is not None:
+            shots[-1].append(step["placed"])
+    generator.plan([shot for shot in shots if shot])
+    with VideoReader(reader.source) as again:
+        yield from (step | {"frame": frame} for step, frame in zip(steps, again, strict=False))
+
+
+def _placed(reader, target):
+    """Steps with the placed Skeleton, each shot placed on its own."""
+    looks = None if reader.live else look(reader.source)
+    retarget, placed = None, None
+    for step in _live(reader) if reader.live else steady(_poses(reader, target.frame_size[1])):
+        if retarget is None or step["cut"]:
+            joints = None if reader.live else next(looks)
+            if retarget is None or len(joints):  # a shot without anybody keeps the last placement
+                retarget = Retarget(target, joints)
+        if step["pose"] is not None:
+            placed = retarget.place(step["pose"])
+        yield step | {"placed": placed}
+
+
+def _poses(reader, height):
+    """A step for each frame of a file: {seconds, frame (at most `height` high), found, cut, ms}."""
+    times, cuts = deque(), Cuts()
+
+    def frames():
+        start = time.perf_counter()
+        for seconds, frame in reader.timed():
+            times.append((seconds, (time.perf_counter() - start) * 1e3))
+            yield frame
+            start = time.perf_counter()
+
+    start = time.perf_counter()
+    for frame, found, _ in detect_all(frames()):
+        seconds, read = times.popleft()
+        cut = cuts(frame)
+        if len(frame) > height:  # a second of frames waits in memory: not of larger ones than are shown
+            width = round(frame.shape[1] * height / len(frame))
+            frame = cv2.resize(frame, (width, height), interpolation=cv2.INTER_AREA)
+        ms = {"read": read, "pose": max((time.perf_counter() - start) * 1e3 - read, 0)}
+        yield {"seconds": seconds, "frame": frame, "found": found, "cut": cut, "ms": ms}
+        start = time.perf_counter()
+
+
+def _live(reader):
+    """The same for a webcam, at once: the detector's own One-Euro filter (Casiez et al., CHI 2012) steadies it."""
     with PoseDetector(fps=reader.fps) as detector:
         start = time.perf_counter()
         for seconds, frame in reader.timed():
             arrived = time.perf_counter()
             found = detector.detect(frame, seconds)[0]
             now = time.perf_counter()
-            yield seconds, frame, found, {"read": (arrived - start) * 1e3, "pose": (now - arrived) * 1e3}
+            yield {"seconds": seconds, "frame": frame, "found": found, "cut": False, "pose": found,
+                   "ms": {"read": (arrived - start) * 1e3, "pose": (now - arrived) * 1e3}}
             start = time.perf_counter()
 
 
@@ -101,7 +159,7 @@ def compose(step, layout):
     """The picture to show and write for one step of `dance`."""
     if layout == "result":
         return step["image"]
-    frame = step["frame"].copy() if step["found"] is None else step["found"].draw(step["frame"].copy())
+    frame = step["frame"].copy() if step["pose"] is None else step["pose"].draw(step["frame"].copy())
     height = step["image"].shape[0]
     width = round(frame.shape[1] * height / frame.shape[0])
     return np.hstack([cv2.resize(frame, (width, height), interpolation=cv2.INTER_AREA), step["image"]])
@@ -143,6 +201,8 @@ def main():
     parser.add_argument("--checkpoint", type=Path, help="weights; default: where the training script puts them")
     parser.add_argument("--output", type=Path, help="mp4 to write; default: data/Dance/DanceDemo-<generator>.mp4")
     parser.add_argument("--layout", choices=LAYOUTS, default=LAYOUT, help="what is shown")
+    parser.add_argument("--continuity", type=float, default=CONTINUITY, metavar="W",
+                        help="of GEN_TYPE 1: above 0, plan a sequence of frames without jumps; 4 is a good value")
     parser.add_argument("--no-window", action="store_true", help="write only, show nothing")
     parser.add_argument("--max-frames", type=positive(int), help="end after so many")
     parser.add_argument("--skeletons", type=Path, metavar="OUT.npz", help="also write the placed skeletons")
@@ -151,6 +211,8 @@ def main():
     if args.gen_type not in GENERATORS or args.layout not in LAYOUTS:  # constants edited by hand
         parser.error(f"GEN_TYPE is one of {list(GENERATORS)}, LAYOUT one of {LAYOUTS}")
 
+    if args.continuity < 0 or (args.continuity and args.gen_type != 1):
+        parser.error("--continuity is a number from 0 up, and for GEN_TYPE 1 only")
     name, make = GENERATORS[args.gen_type]
     output = args.output or ROOT / "data" / "Dance" / f"DanceDemo-{name}.mp4"
     outputs = [path for path in (output, args.skeletons, args.report) if path]
@@ -160,7 +222,8 @@ def main():
         raise UserError("--output, --skeletons and --report name the same file; give each its own")
     with VideoReader(args.source) as reader:
         target = VideoSkeleton.load(args.target)
-        generator = make(target, args.checkpoint)
+        options = {"continuity": args.continuity} if args.gen_type == 1 else {}
+        generator = make(target, args.checkpoint, **options)
         play(args, reader, target, generator, name, output)
 
 

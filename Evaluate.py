@@ -1,33 +1,57 @@
-"""Quality, measured: the source drives the target through the demo's own path, judged against the truth.
+"""Quality, measured: every generator through the demo's own path, judged against real frames.
 
-    python Evaluate.py                                # every generator that has its weights, on the shipped clips
+    python Evaluate.py                                # what has its weights, on the shipped clips
+    python Evaluate.py --minutes 2                    # trains each learned generator for two minutes first
     python Evaluate.py --gen-types 1,3 --source a.mp4 --target b.mp4
 
-The shipped truth clip shows the target's body doing the source's exact motion, frame by frame. Prints a Markdown
-table of L1 (mean absolute error in levels of 0 to 255) and PSNR (of the mean squared error over all pixels of all
-frames, float64), over the whole canvas, and writes a contact sheet [source | skeleton | each generator | truth].
-With another source or target, for which there is no truth, it writes the sheet alone.
+Two tasks. **self**: the held-out last tenth of the target video, driven by its own skeletons, the rest of the video
+being all that a generator knows; the truth is the frame itself. **cross**: the source drives the target; the truth is
+the shipped clip of the target's body in the source's exact motion, frame by frame (--truth for clips of your own;
+without one, only what needs no truth is told).
+
+Each metric (Metrics.py) is taken over the whole canvas, and over the person: each clip's own person by MediaPipe's
+mask of that clip, set on plain grey, in the padded box of the truth's skeleton. Where the dancer stands is a
+convention, so in the cross task the person is moved by one constant shift of the whole clip (the median difference of
+the truth's joints and the placed ones, in whole pixels); L1, PSNR and AKD are also given as they come ("raw").
+Baselines: GEN_TYPE 1, the mean frame, the background plate. L1, PSNR, AKD, MKR, flicker and jitter take every frame;
+SSIM, MS-SSIM, ST-LPIPS and tOF every EVERY-th.
+
+Prints Markdown tables; writes beside --output: .json, .png (contact sheet), .mp4 (side by side), -bars.png. JSON:
+{"machine", "commit", "date", "rows": [{"task", "generator", "region": "frame", "person" or "raw", "metrics": {}}]};
+the row of the generator "retargeting" has, in px at the truth clip's size, what Retarget.py made of the source.
 """
 
 import argparse
-import math
-from contextlib import ExitStack, closing
-from itertools import repeat
+import json
+import os
+import subprocess
+import sys
+from contextlib import closing
+from datetime import date
 from pathlib import Path
 
 import cv2
 import numpy as np
 from tqdm import tqdm
 
-from CommandLine import ROOT, Parser, UserError, run, writable_folder
+import Metrics
+from Benchmark import commit, machine
+from CommandLine import ROOT, Parser, UserError, positive, run, writable_folder
 from DanceDemo import GENERATORS, SOURCE, dance
-from VideoReader import VideoReader
+from PoseDataset import HELD_OUT
+from Scene import Scene
+from Skeleton import REDUCED
+from VideoReader import VideoReader, VideoWriter
 from VideoSkeleton import TARGET, VideoSkeleton, crop
 
 TRUTH = ROOT / "data" / "sample" / "truth.mp4"
-SHEET = ROOT / "data" / "Dance" / "Evaluate.png"
-ROWS = 4  # frames on the sheet
-CELL = 200  # pixels
+OUTPUT = ROOT / "data" / "Dance" / "Evaluate"
+TRAINING = {2: ["GenVanillaNN.py", "--input", "ske"], 3: ["GenVanillaNN.py"], 4: ["GenGAN.py"]}
+EVERY = 10  # frames between those of the slow metrics
+PAD = 0.15  # of the box around the truth's skeleton
+GREY = 128
+ROWS, CELL = 5, 200  # frames on the contact sheet, pixels of one there and in the film
+CHART = ["ST-LPIPS", "PSNR", "AKD", "tOF", "jitter"]
 
 
 def gen_types(text):
@@ -38,54 +62,217 @@ def gen_types(text):
     return numbers
 
 
-def judge(source, target, generator, truth, shown):
-    """Drive `generator`; returns ({l1, psnr} against the truth frames or None, the steps numbered in `shown`)."""
-    absolute = squared = count = 0
-    steps = {}
-    with VideoReader(source) as reader, ExitStack() as stack:
-        true = stack.enter_context(VideoReader(truth)) if truth else repeat(None)
-        dancing = stack.enter_context(closing(dance(reader, target, generator)))
-        both = zip(dancing, true, strict=bool(truth))
-        for number, (step, real) in enumerate(tqdm(both, total=reader.frame_count, unit="frame")):
-            if number in shown:
-                steps[number] = step
-            if truth:
-                difference = step["image"].astype(np.float64) - crop(real, target.box, target.size)
-                absolute += np.abs(difference).sum()
-                squared += (difference ** 2).sum()
-                count += difference.size
-    return {"l1": absolute / count, "psnr": 10 * math.log10(255 ** 2 * count / squared)} if truth else None, steps
+def baselines(known):
+    """{"mean frame", "background plate"}: canvas images to answer always, whatever is asked."""
+    total = np.zeros((known.size, known.size, 3))
+    for index in range(len(known)):
+        total += known.image(index)
+    return {"mean frame": (total / len(known)).round().astype(np.uint8),
+            "background plate": crop(known.plate, known.box, known.size)}
 
 
-def sheet(columns, truth, target, shown, path):
-    """Write the PNG. columns: {name: steps by frame number}, all of the same frames."""
-    some = next(iter(columns.values()))
-    shown = sorted(some)
-    true = {}
-    if truth:
-        with VideoReader(truth) as reader:
-            true = {n: crop(frame, target.box, target.size) for n, frame in enumerate(reader) if n in shown}
+class Clip:
+    """Canvas images with what is detected in them: points, present, masks (Metrics.watch)."""
+
+    def __init__(self, images, fps):
+        self.images, self.fps = images, fps
+        self.points, self.present, self.masks = Metrics.watch(images, fps)
+
+
+def danced(source, target, generator):
+    """(canvas images, steps without pictures) of the cross task."""
+    images, steps = [], []
+    with VideoReader(source) as reader, closing(dance(reader, target, generator)) as dancing:
+        for step in tqdm(dancing, total=reader.frame_count, desc="cross", unit="frame", leave=False):
+            images.append(crop(step["image"], target.box, target.size))
+            steps.append(step | {"image": None, "frame": None})
+    return images, steps
+
+
+def reenacted(target, numbers, generator):
+    """Canvas images of the self task."""
+    scene = Scene(target)
+    if getattr(generator, "continuity", 0):
+        generator.plan([[target.skeleton(index) for index in numbers]])
+    return [crop(scene.put(*generator.paint(target.skeleton(index))), target.box, target.size) for index in numbers]
+
+
+def judged(name, made, real, shift, perceptual):
+    """Rows of one generator. made: {task: images}; real: {task: Clip} of those tasks that have a truth."""
     rows = []
-    for number in shown:
-        step = some[number]
-        black = np.zeros((CELL, CELL, 3), np.uint8)
-        cells = [step["frame"], black if step["placed"] is None else step["placed"].draw(black)]
-        cells += [steps[number]["image"] for steps in columns.values()] + ([true[number]] if truth else [])
-        rows.append(np.hstack([_fit(cell) for cell in cells]))
-    names = ["source", "skeleton", *columns, *(["truth"] if truth else [])]
-    head = np.full((26, rows[0].shape[1], 3), 255, np.uint8)
-    for i, name in enumerate(names):
-        cv2.putText(head, name, (i * CELL + 4, 18), cv2.FONT_HERSHEY_SIMPLEX, 0.45, (0, 0, 0), 1, cv2.LINE_AA)
-    cv2.imwrite(str(path), np.vstack([head, *rows]))
+    for task, truth in real.items():
+        moved = shift if task == "cross" else (0, 0)
+        clip = Clip(made[task], truth.fps)
+        for region, metrics in judge(truth, clip, moved, perceptual, raw=task == "cross").items():
+            rows.append({"task": task, "generator": name, "region": region, "metrics": metrics})
+    return rows
 
 
-def _fit(image):
+def judge(real, made, shift, perceptual, raw):
+    """{region: metrics} of the Clip `made` against the Clip `real`; shift (x, y) in px moves the made person."""
+    size = len(real.images[0])
+    move = np.float32([[1, 0, shift[0]], [0, 1, shift[1]]])
+    pairs = {"frame": [], "person": [], "raw": []}
+    slow = {"frame": [], "person": []}
+    for number, image in enumerate(made.images):
+        box = person_box(real.points[number], real.present[number], size)
+        truth, person = (on_grey(c.images[number], c.masks[number]) for c in (real, made))
+        moved = cv2.warpAffine(person, move, (size, size), borderValue=(GREY,) * 3)
+        both = {"frame": (real.images[number], image), "person": (truth[box], moved[box]),
+                "raw": (truth[box], person[box])}
+        for region, pair in both.items():
+            pairs[region].append((Metrics.l1(*pair), Metrics.squared_error(*pair)))
+        if number and (number % EVERY == 0 or number == len(made.images) - 1):
+            before = (on_grey(c.images[number - 1], c.masks[number - 1]) for c in (real, made))
+            past = next(before), cv2.warpAffine(next(before), move, (size, size), borderValue=(GREY,) * 3)
+            earlier = {"frame": (real.images[number - 1], made.images[number - 1]),
+                       "person": tuple(p[box] for p in past)}
+            for region, values in slow.items():
+                (a, b), (c, d) = both[region], earlier[region]
+                values.append((Metrics.ssim(a, b), Metrics.ms_ssim(a, b), perceptual(a, b),
+                               Metrics.flow_error((c, a), (d, b))))
+    told = {}
+    for region in ("frame", "person", *(["raw"] if raw else [])):
+        absolute, squared = np.mean(pairs[region], 0)
+        told[region] = {"L1": absolute, "PSNR": Metrics.psnr(squared)}
+        if region in slow:
+            told[region] |= dict(zip(("SSIM", "MS-SSIM", "ST-LPIPS", "tOF"), np.mean(slow[region], 0), strict=True))
+    akd = {"person": made.points + np.float32(shift), "raw": made.points}
+    for region in told.keys() & akd.keys():
+        told[region]["AKD"], missing = Metrics.keypoint_errors(real.points, real.present, akd[region], made.present)
+    told["person"] |= {"MKR": missing, "jitter": jitter(made) / jitter(real)}
+    both = [np.maximum(*masks) for masks in zip(real.masks, made.masks, strict=True)]
+    told["frame"] |= {"flicker": Metrics.flicker(made.images, both),
+                      "flicker outside the truth": Metrics.flicker(made.images, real.masks)}
+    return {region: {name: round(float(value), 4) if np.isfinite(value) else None for name, value in metrics.items()}
+            for region, metrics in told.items()}
+
+
+def jitter(clip):
+    return Metrics.acceleration(clip.points, clip.present)
+
+
+def on_grey(image, mask):
+    share = mask.astype(np.float32) / 255
+    return cv2.blendLinear(image, np.full_like(image, GREY), share, 1 - share)
+
+
+def person_box(points, present, size):
+    """Index of the padded square around the present points, at least Metrics.SMALLEST wide and inside the canvas."""
+    points = points[present] if present.any() else np.array([[0, 0], [size, size]])
+    low, high = points.min(0), points.max(0)
+    side = int(np.clip((high - low).max() * (1 + 2 * PAD), min(Metrics.SMALLEST, size), size))
+    x, y = np.clip(((low + high - side) / 2).round().astype(int), 0, size - side)
+    return np.s_[y:y + side, x:x + side]
+
+
+def retargeting(steps, target, truth, source_size):
+    """Metrics of the placed joints against the truth's joints.npz, where it lies beside the truth clip, or None."""
+    path = truth.with_name("joints.npz")
+    if not path.is_file() or not all(step["placed"] for step in steps):
+        return None
+    with np.load(path) as joints:
+        true, source = joints["truth_uv"], joints["source_uv"]
+    placed = np.stack([step["placed"].joints[REDUCED, :2] for step in steps]) * target.box[2] + target.box[:2]
+    away = placed - true
+    found = np.stack([step["pose"].joints[REDUCED, :2] for step in steps]) * max(source_size)
+    visible = np.stack([step["pose"].visibility[REDUCED] for step in steps]) > 0.9
+    told = {"joint error": np.linalg.norm(away, axis=2).mean(),
+            "after one shift": np.linalg.norm(away - away.mean((0, 1)), axis=2).mean()}
+    told |= wrist_timing(found, source, visible)
+    return {name: round(float(value), 3) for name, value in told.items()}
+
+
+def wrist_timing(found, true, visible):
+    """{"wrist lag", in frames; "wrist peak speed", found over true} of tracks (N, 13, 2), where the wrists are visible.
+
+    The lag is the shift in time (tenths of a frame) with the least distance; the peak speed is the slope of found on
+    true velocity over the fastest tenth of the frames, so that noise neither raises nor lowers it.
+    """
+    lags, ratios = [], []
+    frames = np.arange(len(true))
+    for joint in (5, 6):
+        seen = visible[:, joint]
+        middle = seen & (frames >= 3) & (frames < len(frames) - 3)
+
+        def distance(lag, joint=joint, middle=middle):
+            later = np.stack([np.interp(frames + lag, frames, found[:, joint, axis]) for axis in (0, 1)], 1)
+            away = later - true[:, joint]
+            return np.linalg.norm((away - np.median(away[middle], 0))[middle], axis=1).mean()
+
+        lags.append(min(np.arange(-20, 21) / 10, key=distance))
+        ours, theirs = np.diff(found[:, joint], axis=0), np.diff(true[:, joint], axis=0)
+        speed = np.linalg.norm(theirs, axis=1)
+        steady = seen[1:] & seen[:-1]
+        fast = steady & (speed > np.percentile(speed[steady], 90))
+        ratios.append((ours[fast] * theirs[fast]).sum() / (theirs[fast] ** 2).sum())
+    return {"wrist lag": np.mean(lags), "wrist peak speed": np.mean(ratios)}
+
+
+def train(gen_type, args):
+    """Train one generator for args.minutes in a process of its own; returns its checkpoint."""
+    name = f"{args.output.name}-{GENERATORS[gen_type][0]}-{args.image_size}px-{args.minutes:g}min.pth"
+    path = args.output.parent / name
+    command = [sys.executable, ROOT / TRAINING[gen_type][0], *TRAINING[gen_type][1:], "--target", args.target,
+               "--minutes", str(args.minutes), "--epochs", "1000000", "--image-size", str(args.image_size),
+               "--checkpoint", path]
+    if subprocess.run(command).returncode:
+        raise UserError(f"the training failed: {' '.join(map(str, command))}")
+    return path
+
+
+def table(rows, task, region):
+    """Markdown lines of the rows of one task and region."""
+    rows = [row for row in rows if (row["task"], row["region"]) == (task, region)]
+    if not rows:
+        return []
+    names = list(rows[0]["metrics"])
+    where = {"frame": "whole frame", "person": "person", "raw": "person, raw"}.get(region, region)
+    lines = ["", f"| {task}, {where} | {' | '.join(names)} |", "|---" * (len(names) + 1) + "|"]
+    for row in rows:
+        values = " | ".join("-" if row["metrics"][name] is None else f"{row['metrics'][name]:.4g}" for name in names)
+        lines.append(f"| {row['generator']} | {values} |")
+    return lines
+
+
+def small(image):
     """The image inside a CELL x CELL square, its shape kept."""
     scale = CELL / max(image.shape[:2])
     image = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
     height, width = image.shape[:2]
     top, left = (CELL - height) // 2, (CELL - width) // 2
     return cv2.copyMakeBorder(image, top, CELL - height - top, left, CELL - width - left, cv2.BORDER_CONSTANT)
+
+
+def pictures(columns, fps, output):
+    """Write the film and the contact sheet. columns: {name: CELL x CELL images}, all equally many."""
+    head = np.full((24, CELL * len(columns), 3), 255, np.uint8)
+    for number, name in enumerate(columns):
+        cv2.putText(head, name, (number * CELL + 4, 17), cv2.FONT_HERSHEY_SIMPLEX, 0.45, (0, 0, 0), 1, cv2.LINE_AA)
+    rows = [np.hstack(row) for row in zip(*columns.values(), strict=True)]
+    with VideoWriter(output.with_suffix(".mp4"), fps) as writer:
+        for row in rows:
+            writer.write(np.vstack([head, row]))
+    shown = np.linspace(0, len(rows) - 1, ROWS + 2).round().astype(int)[1:-1]
+    output.with_suffix(".png").write_bytes(cv2.imencode(".png", np.vstack([head, *(rows[n] for n in shown)]))[1])
+
+
+def bars(rows, task, path):
+    """Bar chart of the CHART metrics over the person."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    rows = [row for row in rows if (row["task"], row["region"]) == (task, "person")]
+    figure, axes = pyplot.subplots(1, len(CHART), figsize=(3 * len(CHART), 3), layout="constrained")
+    arrow = {"PSNR": "higher is better", "jitter": "1 is ideal"}
+    for axis, name in zip(axes, CHART, strict=True):
+        axis.barh([row["generator"] for row in rows][::-1], [row["metrics"][name] or 0 for row in rows][::-1])
+        axis.set_title(f"{name} ({arrow.get(name, 'lower is better')})", fontsize=9)
+        axis.tick_params(labelsize=8, labelleft=axis is axes[0])
+    figure.suptitle(f"{task} task, over the person", fontsize=10)
+    figure.savefig(path, dpi=110)
 
 
 def main():
@@ -95,34 +282,90 @@ def main():
     parser.add_argument("--target", default=TARGET, type=Path, help="appearance: video of the person")
     parser.add_argument("--truth", type=Path, help="the target doing the source's motion; default: the shipped one "
                                                    "for the shipped pair")
-    parser.add_argument("--sheet", default=SHEET, type=Path, help="contact sheet to write")
+    parser.add_argument("--minutes", type=positive(float), help="train each learned generator so long first")
+    parser.add_argument("--image-size", type=int, default=64, help="pixels of those trained")
+    parser.add_argument("--continuity", type=positive(float), help="also GEN_TYPE 1 with this --continuity")
+    parser.add_argument("--output", default=OUTPUT, type=Path, help="where pictures and JSON go, without ending")
+    parser.add_argument("--json", type=Path, help="JSON to write; default: beside the pictures")
     args = parser.parse_args()
+    writable_folder(args.output.parent)
+    evaluate(args)
+
+
+def evaluate(args):
     shipped = (args.source, args.target) == (SOURCE, TARGET)
     truth = args.truth or (TRUTH if shipped else None)
-    with VideoReader(args.source) as reader:
-        count = reader.frame_count or 1
-    shown = [round(x) for x in np.linspace(0, count - 1, ROWS + 2)[1:-1]]
     target = VideoSkeleton.load(args.target)
-    columns, lines = {}, []
+    count = len(target) - max(1, round(len(target) * HELD_OUT))
+    missing = []
+    perceptual = Metrics.StLpips()
+    with VideoReader(args.source) as reader:
+        fps, source_size, frames = reader.fps, reader.size, [small(frame) for frame in reader]
+    real = {"self": Clip([target.image(index) for index in range(count, len(target))], target.fps)}
+    columns = {"source": frames}
+    if truth:
+        with VideoReader(truth) as reader:
+            real["cross"] = Clip([crop(frame, target.box, target.size) for frame in reader], fps)
+        columns["truth"] = [small(image) for image in real["cross"].images]
+    rows, shift, steps = [], (0, 0), []
+    for name, make in makers(args).items():
+        tqdm.write(f"{name} ...", file=sys.stderr)
+        try:
+            generator, blind = make(target), make(target.first(count))  # for the self task it knows no held-out frame
+        except UserError as error:
+            missing.append(f"{name} is left out: {error}")
+            continue
+        images, steps = danced(args.source, target, generator)
+        columns[name] = [small(image) for image in images]
+        if truth and len(images) != len(real["cross"].images):
+            raise UserError(f"{truth} has {len(real['cross'].images)} frames and the result {len(images)}; "
+                            "a truth shows the source's motion frame by frame")
+        if truth and not rows:
+            shift = common_shift(real["cross"], steps, target.size)
+            told = retargeting(steps, target, truth, source_size)
+            if told:
+                rows.append({"task": "cross", "generator": "retargeting", "region": "13 joints", "metrics": told})
+        made = {"cross": images, "self": reenacted(target, range(count, len(target)), blind)}
+        rows += judged(name, made, real, shift, perceptual)
+    for name, image in baselines(target.first(count)).items():
+        rows += judged(name, {task: [image] * len(clip.images) for task, clip in real.items()}, real, shift, perceptual)
+    pictures(columns, fps, args.output)
+    bars(rows, "cross" if truth else "self", args.output.with_name(args.output.name + "-bars.png"))
+    told = {"machine": machine(), "commit": commit(), "date": date.today().isoformat(), "rows": rows}
+    path = args.json or args.output.with_suffix(".json")
+    part = path.with_name(path.name + ".part")
+    part.write_text(json.dumps(told, indent=1) + "\n")
+    os.replace(part, path)
+    report(told, missing, args, path)
+
+
+def makers(args):
+    """{name: maker(target) of a generator}, trained first where args.minutes asks for it."""
+    found = {}
     for gen_type in args.gen_types:
         name, make = GENERATORS[gen_type]
-        try:
-            generator = make(target, None)
-        except UserError as missing:
-            lines.append(f"| {gen_type} {name} | left out: {missing} | |")
-            continue
-        try:
-            errors, columns[name] = judge(args.source, target, generator, truth, shown)
-        except ValueError:  # of zip's strict
-            raise UserError(f"{truth} has not as many frames as {args.source}; it can't be its truth") from None
-        if errors:
-            lines.append(f"| {gen_type} {name} | {errors['l1']:.2f} | {errors['psnr']:.2f} |")
-    writable_folder(args.sheet.parent)
-    if columns:
-        sheet(columns, truth, target, shown, args.sheet)
-        print(f"contact sheet {args.sheet}")
-    if lines:
-        print("\n".join(["", "| generator | L1 | PSNR dB |", "|---|---|---|", *lines]))
+        path = train(gen_type, args) if args.minutes and gen_type in TRAINING else None
+        found[name] = lambda target, make=make, path=path: make(target, path)
+        if gen_type == 1 and args.continuity:
+            found["GenNearest, continuity"] = lambda target, make=make: make(target, None, args.continuity)
+    return found
+
+
+def common_shift(real, steps, size):
+    """(x, y) whole pixels: the median of the truth's detected joints less the placed ones."""
+    away = [(points - step["placed"].joints[REDUCED, :2] * size)[present]
+            for points, present, step in zip(real.points, real.present, steps, strict=False) if step["placed"]]
+    return tuple(np.median(np.concatenate(away), 0).round().astype(int).tolist()) if away else (0, 0)
+
+
+def report(told, missing, args, path):
+    sizes = f"trained {args.minutes:g} min at {args.image_size} px, " if args.minutes else ""
+    print(f"{told['machine']['processor']}, {told['machine']['cores']} cores; {sizes}{told['date']}, {told['commit']}")
+    for task, region in (("cross", "13 joints"), ("cross", "person"), ("cross", "raw"), ("cross", "frame"),
+                         ("self", "person"), ("self", "frame")):
+        for line in table(told["rows"], task, region):
+            print(line)
+    print("", *missing, f"written: {path}, {args.output}.png, .mp4, -bars.png", sep="\n")
 
 
 if __name__ == "__main__":

@@ -64,7 +64,7 @@ def adversarial_loss(fake_logits):
 
 
 def image_loss(generated, real):
-    """Mean absolute error of images in [-1, 1]."""
+    """Mean absolute error of images and masks in [-1, 1]."""
     return F.l1_loss(generated, real)
 
 
@@ -75,6 +75,24 @@ class GenGAN(GenVanillaNN):
 
     def __init__(self, target, checkpoint=None, device="auto"):
         super().__init__(target, "skeim", checkpoint, device)
+
+
+def step(fabric, network, discriminator, optimizer, optimizer_d, pose, real):
+    """One training step of the discriminator and one of the generator; returns their losses."""
+    fake = network(pose)
+    image = fake[:, :3]  # the discriminator sees no masks
+    judged = discriminator_loss(discriminator(pose, real[:, :3]), discriminator(pose, image.detach()))
+    optimizer_d.zero_grad()
+    fabric.backward(judged)
+    optimizer_d.step()
+
+    discriminator.requires_grad_(False)  # the generator's step needs no gradients of its weights
+    fooled, l1 = adversarial_loss(discriminator(pose, image)), image_loss(fake, real)
+    optimizer.zero_grad()
+    fabric.backward(fooled + LAMBDA_L1 * l1)
+    optimizer.step()
+    discriminator.requires_grad_(True)
+    return {"discriminator": judged, "adversarial": fooled, "l1": l1}
 
 
 def train(args):
@@ -89,19 +107,7 @@ def train(args):
     optimizers = {"model": optimizer, "discriminator": optimizer_d}
     loop = Training.Loop(fabric, args, GenGAN.name, config, modules, optimizers)
     for pose, real in loop:
-        fake = network(pose)
-        judged = discriminator_loss(discriminator(pose, real), discriminator(pose, fake.detach()))
-        optimizer_d.zero_grad()
-        fabric.backward(judged)
-        optimizer_d.step()
-
-        discriminator.requires_grad_(False)  # the generator's step needs no gradients of its weights
-        fooled, l1 = adversarial_loss(discriminator(pose, fake)), image_loss(fake, real)
-        optimizer.zero_grad()
-        fabric.backward(fooled + LAMBDA_L1 * l1)
-        optimizer.step()
-        discriminator.requires_grad_(True)
-        loop.log(discriminator=judged, adversarial=fooled, l1=l1)
+        loop.log(**step(fabric, network, discriminator, optimizer, optimizer_d, pose, real))
 
 
 def main():

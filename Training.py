@@ -27,11 +27,11 @@ from torchvision.utils import make_grid
 from tqdm import tqdm
 
 from CommandLine import ROOT, Parser, UserError, positive, writable_folder
-from PoseDataset import PoseDataset, normalise, pose_input, to_image
+from PoseDataset import PoseDataset, normalise, pose_input, to_image, to_levels
 from VideoSkeleton import TARGET, VideoSkeleton
 
 DANCE = ROOT / "data" / "Dance"
-SCHEMA = 1  # raise it when a stored value changes its meaning
+SCHEMA = 2  # raise it when a stored value changes its meaning
 IMAGE_SIZES = (64, 128, 256)
 EMA = 0.995  # of the average kept at each step: it remembers some 200 steps
 EVALUATE = 100  # steps, about, between two looks at the held-out frames (always at the end of an epoch)
@@ -250,7 +250,7 @@ class Loop:
         """[skeleton | generated | real] of the fixed held-out poses, as an image."""
         drawn, poses, images = self._fixed
         made = self._ema.module(poses.to(self._fabric.device)).float().cpu()
-        cells = torch.stack([drawn, made, normalise(images)], 1).flatten(0, 1)
+        cells = torch.stack([drawn, made[:, :3], normalise(images[:, :3])], 1).flatten(0, 1)
         return to_image(make_grid(cells, nrow=6, padding=2))
 
     def _where(self):
@@ -279,7 +279,7 @@ class Loop:
         torch.set_rng_state(state["rng"])
 
     def _report(self, seconds):
-        mean = self._training.dataset.images[:len(self._training)].mean(0, dtype=np.float64)
+        mean = self._training.dataset.images[:len(self._training), :3].mean(0, dtype=np.float64)
         base = -10 * math.log10(_mean_squared(torch.from_numpy(mean), self._held_out))
         print(f"{self.epoch} epochs, {self.step} steps, {seconds / 60:.1f} min on {self._fabric.device}; held-out PSNR "
               f"{self._held['psnr']:.2f} dB (the mean training frame: {base:.2f} dB)\n"
@@ -303,11 +303,10 @@ def _average(averaged, current, count):
 @torch.no_grad()
 def held_out_errors(network, loader, device):
     """{l1, psnr} of a network over a loader: mean absolute error in [0, 255] levels, and PSNR in dB of the mean
-    squared error over all pixels, after rounding to levels."""
+    squared error over all pixels of the images (not the masks), after rounding to levels."""
     absolute = squared = count = 0
     for pose, image in loader:
-        levels = ((network(pose.to(device)).float().cpu().clamp(-1, 1) + 1) * 127.5).round()
-        difference = levels.double() - image
+        difference = to_levels(network(pose.to(device))[:, :3]).double() - image[:, :3]
         absolute += difference.abs().sum().item()
         squared += (difference ** 2).sum().item()
         count += difference.numel()
@@ -316,5 +315,5 @@ def held_out_errors(network, loader, device):
 
 def _mean_squared(mean, loader):
     """Mean squared difference, in units of 255, of the loader's images to `mean`."""
-    total = sum(((image.double() - mean) ** 2).mean((1, 2, 3)).sum().item() for _, image in loader)
+    total = sum(((image[:, :3].double() - mean) ** 2).mean((1, 2, 3)).sum().item() for _, image in loader)
     return total / len(loader.dataset) / 255 ** 2

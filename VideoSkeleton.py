@@ -7,11 +7,13 @@ Every generator is trained on it and answers in its canvas: a square crop of the
 every skeleton with a margin, and is stored at up to 512 x 512. Frames without a person are left out.
 
 A cache is a folder `<video's name>-<key>`: frames.bin (JPEG images end to end, quality 95, no chroma subsampling:
-44 dB and more) and skeletons.npz. The key is a hash of the video's content, every parameter, the pose model's
+44 dB and more), masks.bin (the person's masks, likewise), skeletons.npz and plate.png (the scene without the person).
+The key is a hash of the video's content, every parameter, the pose model's
 SHA-256 and SCHEMA, so a change of any of them extracts anew. It is safe to delete data/cache at any time.
 """
 
 import contextlib
+import copy
 import hashlib
 import json
 import shutil
@@ -26,15 +28,19 @@ import numpy as np
 from tqdm import tqdm
 
 from CommandLine import ROOT, Parser, UserError, positive, run, writable_folder
-from Skeleton import REDUCED, PoseDetector, Skeleton, find_model, sha256
+from PoseTrack import Cuts, mend
+from Scene import MOST_BYTES, SAMPLES, background
+from Skeleton import REDUCED, Skeleton, detect_all, find_model, sha256
 from VideoReader import IMAGE_SUFFIXES, VideoReader
 
 TARGET = ROOT / "data" / "sample" / "target.mp4"
 CACHE = ROOT / "data" / "cache"
-SCHEMA = 1  # raise it when the meaning of a cached value changes
+SCHEMA = 2  # raise it when the meaning of a cached value changes
 CANVAS = 512  # pixels; a larger crop is reduced to this, a smaller one is kept as it is
 MARGIN = 0.15  # of the canvas, on each side of the skeletons: hands, hair and shoes reach beyond the joints
 JPEG = [cv2.IMWRITE_JPEG_QUALITY, 95, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
+MASK_JPEG, MASK_SIZE = [cv2.IMWRITE_JPEG_QUALITY, 90], 512  # masks of whole frames, longer side in pixels
+FILES = ("skeletons.npz", "frames.bin", "masks.bin", "plate.png")
 SHEET = 12  # poses on the contact sheet
 STALE = 24 * 3600  # seconds after which an unfinished extraction counts as killed
 
@@ -45,7 +51,7 @@ class VideoSkeleton:
     Attributes: joints float32 (N, 33, 3) and visibility float32 (N, 33), as in Skeleton; frames int (N,), each one's
     number in the video; box (x, y, side) of the canvas in the video's pixels; frame_size (width, height); size, the
     canvas's in pixels; fps of the kept frames; read, how many frames were looked at; content, the video's SHA-256;
-    path of the video; folder of the cache.
+    still, whether the camera stood still; path of the video; folder of the cache.
     Images are read from the disk one at a time, so memory does not grow with their number.
     """
 
@@ -53,11 +59,12 @@ class VideoSkeleton:
         self.path, self.folder = Path(video), Path(folder)
         with np.load(self.folder / "skeletons.npz", allow_pickle=False) as stored:
             self.joints, self.visibility = stored["joints"], stored["visibility"]
-            self.frames, self._offsets = stored["frames"], stored["offsets"]
+            self.frames = stored["frames"]
+            self._images = _Pictures(self.folder / "frames.bin", stored["image_spans"])
+            self._masks = _Pictures(self.folder / "masks.bin", stored["mask_spans"])
             about = json.loads(str(stored["about"]))
         self.box, self.frame_size, self.size = tuple(about["box"]), tuple(about["frame_size"]), about["size"]
-        self.fps, self.read, self.content = about["fps"], about["read"], about["content"]
-        self._bytes = np.memmap(self.folder / "frames.bin", np.uint8, "r")
+        self.fps, self.read, self.content, self.still = (about[name] for name in ("fps", "read", "content", "still"))
 
     def __len__(self):
         return len(self.joints)
@@ -67,7 +74,26 @@ class VideoSkeleton:
 
     def image(self, index):
         """The canvas image (uint8 size x size x 3 BGR) of skeleton `index`."""
-        return cv2.imdecode(self._bytes[self._offsets[index]:self._offsets[index + 1]], cv2.IMREAD_COLOR)
+        return self._images.read(index, cv2.IMREAD_COLOR)
+
+    def mask(self, index):
+        """Where the person is in that image: uint8 size x size, 255 inside, soft at the edge."""
+        mask = self._masks.read(index, cv2.IMREAD_GRAYSCALE)
+        scale = max(self.frame_size) / MASK_SIZE
+        if scale > 1:
+            mask = cv2.resize(mask, self.frame_size, interpolation=cv2.INTER_LINEAR)
+        return crop(mask, self.box, self.size)
+
+    @property
+    def plate(self):
+        """The scene without the person: uint8 H x W x 3 BGR of the video's size."""
+        return cv2.imdecode(np.fromfile(self.folder / "plate.png", np.uint8), cv2.IMREAD_COLOR)
+
+    def first(self, count):
+        """The same target as if only its first `count` skeletons were known."""
+        part = copy.copy(self)
+        part.joints, part.visibility, part.frames = (a[:count] for a in (self.joints, self.visibility, self.frames))
+        return part
 
     @property
     def reduced(self):
@@ -92,10 +118,20 @@ class VideoSkeleton:
         Raises UserError where the video can't be read or shows nobody.
         """
         folder = cache_folder(video, stride, model)
-        whole = all((folder / name).is_file() for name in ("skeletons.npz", "frames.bin"))
+        whole = all((folder / name).is_file() for name in FILES)
         if force or not whole:
             extract(video, folder, stride, model, replace=folder.exists())
         return cls(video, folder)
+
+
+class _Pictures:
+    """Encoded pictures in one file; spans (N, 2): where each begins and ends."""
+
+    def __init__(self, path, spans):
+        self._bytes, self._spans = np.memmap(path, np.uint8, "r"), spans
+
+    def read(self, index, flag):
+        return cv2.imdecode(self._bytes[slice(*self._spans[index])], flag)
 
 
 def cache_folder(video, stride=1, model="full"):
@@ -104,7 +140,7 @@ def cache_folder(video, stride=1, model="full"):
     if not path.exists():
         raise UserError(f"there is no video {str(video)!r}; check the path")
     content = content_sha256(path)
-    key = json.dumps([content, stride, sha256(find_model(model)), CANVAS, MARGIN, JPEG, SCHEMA])
+    key = json.dumps([content, stride, sha256(find_model(model)), CANVAS, MARGIN, JPEG, MASK_JPEG, MASK_SIZE, SCHEMA])
     return CACHE / f"{path.stem[:40]}-{hashlib.sha256(key.encode()).hexdigest()[:16]}"
 
 
@@ -143,27 +179,52 @@ def extract(video, folder, stride=1, model="full", replace=False):
 
 
 def _extract(video, work, stride, model):
-    skeletons, frames = [], []
-    with VideoReader(video) as reader, PoseDetector(fps=reader.fps / stride, model=model) as detector:
-        progress = tqdm(reader, total=reader.frame_count, desc=f"pose of {video.name}", unit="frame")
-        for number, frame in enumerate(progress):
-            if number % stride == 0:
-                skeleton = detector.detect(frame)[0]
-                if skeleton is not None:
-                    skeletons.append(skeleton)
-                    frames.append(number)
-        read, fps, frame_size = -(-(number + 1) // stride), reader.fps / stride, reader.size
-    if not skeletons:
+    with VideoReader(video) as reader:
+        fps, frame_size = reader.fps / stride, reader.size
+        frames, joints, visibility, mask_spans, read = _find(video, reader, work / "masks.bin", stride, model)
+    if not frames:
         raise UserError(f"nobody is seen in the {read} frames of {str(video)!r}; show the whole person, in good light")
-    joints = np.stack([s.joints for s in skeletons])
     box = canvas_box(joints[:, :, :2] * max(frame_size), frame_size)
     size = min(CANVAS, box[2])
-    offsets = _store(video, work / "frames.bin", frames, box, size)
+    image_spans, some = _store(video, work / "frames.bin", frames, box, size)
+    masks = _Pictures(work / "masks.bin", mask_spans)
+    plate, still = background([frame for _, frame in some], [
+        cv2.resize(masks.read(index, cv2.IMREAD_GRAYSCALE), frame_size) for index, _ in some])
+    (work / "plate.png").write_bytes(cv2.imencode(".png", plate)[1])
     joints = (joints * max(frame_size) - np.float32([box[0], box[1], 0])) / box[2]
-    about = {"box": box, "frame_size": frame_size, "size": size, "fps": fps, "read": read,
+    about = {"box": box, "frame_size": frame_size, "size": size, "fps": fps, "read": read, "still": still,
              "content": content_sha256(video)}
-    np.savez(work / "skeletons.npz", joints=joints.astype(np.float32), offsets=offsets, frames=np.array(frames),
-             visibility=np.stack([s.visibility for s in skeletons]), about=json.dumps(about))
+    np.savez(work / "skeletons.npz", joints=joints.astype(np.float32), visibility=visibility, frames=np.array(frames),
+             image_spans=image_spans, mask_spans=mask_spans, about=json.dumps(about))
+
+
+def _find(video, reader, path, stride, model):
+    """First pass: (numbers of the frames with a person, their joints in the picture's unit, visibility, the spans of
+    their masks written to `path`, how many frames were looked at). Prepared as a source is, but for the smoothing."""
+    shots, cuts = [[]], Cuts()  # of each shot, for each frame with a person: (frame number, Skeleton, span of the mask)
+    bounds = np.array(reader.size) / max(reader.size)
+    shrink = min(1, MASK_SIZE / max(reader.size))
+    progress = tqdm(reader, total=reader.frame_count, desc=f"pose of {video.name}", unit="frame")
+    kept = (frame for number, frame in enumerate(progress) if number % stride == 0)
+    with open(path, "wb") as file:
+        for count, (frame, skeleton, mask) in enumerate(detect_all(kept, model, mask=True)):
+            if cuts(frame):
+                shots.append([])
+            if skeleton is not None:
+                small = cv2.resize(mask, None, fx=shrink, fy=shrink, interpolation=cv2.INTER_AREA)
+                start = file.tell()
+                file.write(cv2.imencode(".jpg", (small * 255).round().astype(np.uint8), MASK_JPEG)[1])
+                shots[-1].append((count * stride, skeleton, (start, file.tell())))
+    frames, joints, visibility, spans = [], [np.zeros((0, 33, 3))], [np.zeros((0, 33))], []
+    for shot in filter(None, shots):
+        whole, sure = mend(np.stack([s.joints for _, s, _ in shot]), np.stack([s.visibility for _, s, _ in shot]),
+                           np.array([number for number, _, _ in shot]) / reader.fps, bounds, whole=len(shots) == 1)
+        there = ~np.isnan(whole[:, 0, 0])  # not in a shot of a few frames
+        frames += [number for (number, _, _), kept in zip(shot, there, strict=True) if kept]
+        spans += [span for (_, _, span), kept in zip(shot, there, strict=True) if kept]
+        joints.append(whole[there])
+        visibility.append(sure[there])
+    return frames, np.concatenate(joints), np.concatenate(visibility).astype(np.float32), np.array(spans), count + 1
 
 
 def canvas_box(points, frame_size):
@@ -195,16 +256,24 @@ def crop(image, box, size):
 
 
 def _store(video, path, frames, box, size):
-    """Second pass: write the canvas images of `frames` as JPEG, end to end; returns where each begins, and the end."""
+    """Second pass: write the canvas images of `frames` as JPEG, end to end.
+
+    Returns (the span of each, [(index, whole frame)] of some spread over the video, for the plate).
+    """
 
     def encode(frame):
         return cv2.imencode(".jpg", crop(frame, box, size), JPEG)[1]
 
-    offsets, wanted = [0], set(frames)
+    offsets, wanted, some = [0], set(frames), []
     with VideoReader(video) as reader, ThreadPoolExecutor(2) as pool, open(path, "wb") as file:
         shown = (frame for number, frame in enumerate(reader) if number in wanted)
         waiting = deque()
-        for frame in tqdm(shown, total=len(frames), desc="storing the canvas", unit="frame"):
+        for index, frame in enumerate(tqdm(shown, total=len(frames), desc="storing the canvas", unit="frame")):
+            if index == 0:
+                count = int(np.clip(MOST_BYTES / frame.nbytes, 5, SAMPLES))
+                sampled = set(np.linspace(0, len(frames) - 1, count).round().astype(int).tolist())
+            if index in sampled:
+                some.append((index, frame))
             waiting.append(pool.submit(encode, frame))
             if len(waiting) > 4:
                 offsets.append(offsets[-1] + file.write(waiting.popleft().result()))
@@ -212,7 +281,7 @@ def _store(video, path, frames, box, size):
             offsets.append(offsets[-1] + file.write(job.result()))
     if len(offsets) != len(frames) + 1:
         raise UserError(f"{str(video)!r} changed while it was read; run it again")
-    return np.array(offsets)
+    return np.stack([offsets[:-1], offsets[1:]], 1), some
 
 
 def _sweep(cache):

@@ -76,10 +76,25 @@ def test_images_are_visually_lossless_and_joints_lie_on_them(clip, target, frame
 
 
 def test_second_load_comes_from_the_cache(clip, target, monkeypatch):
-    monkeypatch.setattr(module, "PoseDetector", no_detector)
+    monkeypatch.setattr(module, "detect_all", no_detector)
     again = VideoSkeleton.load(clip)
     assert np.array_equal(again.joints, target.joints) and np.array_equal(again.image(5), target.image(5))
     assert (again.box, again.fps, again.frame_size) == (target.box, 10, (512, 512))
+
+
+def test_masks_lie_on_the_person_and_the_plate_shows_nobody(target, frames):
+    assert target.still and target.plate.shape == frames[0].shape
+    plate = crop(target.plate, target.box, target.size).astype(int)
+    for index in (0, 17, 39):
+        mask, image = target.mask(index), target.image(index)
+        assert mask.shape == (target.size, target.size) and mask.dtype == np.uint8
+        torso = (target.joints[index, [11, 12, 23, 24], :2].mean(0) * target.size).astype(int)
+        assert mask[torso[1], torso[0]] > 200 and mask[:20].max() < 20
+        away = np.abs(image - plate).max(2)
+        assert away[mask < 20].mean() < 6 < 30 < away[mask > 235].mean()  # the person is gone, the room is not
+    part = target.first(7)
+    assert len(part) == 7 and len(part.reduced) == 7 and part.identity == target.identity
+    assert np.array_equal(part.image(6), target.image(6))
 
 
 def test_frames_without_a_person_are_left_out_and_counted(short, cache):

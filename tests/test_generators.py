@@ -1,5 +1,7 @@
 """The generators: exact nearest neighbour, one contract for all, and networks that learn."""
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -8,8 +10,8 @@ from conftest import random_skeleton
 import GenGAN
 import GenVanillaNN
 from CommandLine import UserError
-from GenNearest import GenNearest, NearestSkeleton
-from PoseDataset import PoseDataset, normalise, pose_input, to_image, to_tensor
+from GenNearest import GenNearest, NearestSkeleton, plan_sequence
+from PoseDataset import PoseDataset, normalise, pose_input, resize, to_image, to_tensor
 from Skeleton import Skeleton
 
 
@@ -40,6 +42,40 @@ def test_nearest_on_real_poses_returns_the_frame(target, full):
         assert np.array_equal(generator.generate(target.skeleton(index)), target.image(index))
 
 
+def test_planned_sequences_are_the_best_of_all():
+    """Against every sequence, tried one by one."""
+    rng = np.random.default_rng(0)
+    vectors, wanted = rng.normal(size=(5, 4)), rng.normal(size=(6, 4))
+    candidates = np.tile(np.arange(5), (6, 1))
+    for continuity in (0.0, 0.3, 3.0, 100.0):
+        def cost(path, continuity=continuity):
+            errors = vectors[list(path)] - wanted
+            return (errors ** 2).sum() + continuity * (np.diff(errors, axis=0) ** 2).sum()
+
+        best = min(itertools.product(range(5), repeat=6), key=cost)
+        assert tuple(plan_sequence(vectors, wanted, candidates, continuity)) == best
+
+
+def test_continuity_calms_the_nearest_frames_and_none_changes_nothing(target):
+    share = np.linspace(0, 1, 30)[:, None, None]
+    line = [Skeleton(joints, np.ones(33)) for joints in target.joints[5] * (1 - share) + target.joints[35] * share]
+    images = [target.image(index) for index in range(len(target))]
+
+    def find(shown):
+        return next(index for index, image in enumerate(images) if np.array_equal(image, shown))
+
+    errors = []
+    for continuity in (0.0, 1e-12, 20.0):
+        generator = GenNearest(target, continuity=continuity)
+        if continuity:
+            generator.plan([line[:10], line[10:]] if continuity < 1 else [line])
+        shown = [find(generator.generate(skeleton)) for skeleton in line]
+        errors.append(target.reduced[shown] - np.stack([s.reduced for s in line]))
+        assert np.array_equal(generator.generate(target.skeleton(3)), images[3])  # by then the plan is used up
+    changes = [(np.diff(error, axis=0) ** 2).sum() for error in errors]
+    assert changes[0] == changes[1] > 1.2 * changes[2]
+
+
 def test_image_and_tensor_are_exact_inverses():
     image = np.arange(256, dtype=np.uint8)[:, None, None].repeat(4, 1).repeat(3, 2)
     image[:, :, 1] = image[::-1, :, 1]
@@ -57,7 +93,8 @@ def test_dataset_and_generate_see_the_same_input_and_the_split_is_in_time(target
         pose, image = dataset[7]
         assert pose.shape == shape and pose.dtype == torch.float32 and pose.abs().max() <= 4
         assert torch.equal(pose, pose_input(target.skeleton(7), kind, 64))
-        assert image.shape == (3, 64, 64) and image.dtype == torch.uint8
+        assert image.shape == (4, 64, 64) and image.dtype == torch.uint8
+        assert np.array_equal(image[3].numpy(), resize(target.mask(7), 64))
     training, held_out = dataset.split()
     assert [*training.indices, *held_out.indices] == list(range(40)) and len(held_out) == 4
 
@@ -75,6 +112,9 @@ def test_contract(gen_type, target, weights):
     for _ in range(2):
         generator = make(target, weights.get(gen_type))
         runs.append([generator.generate(s) for s in skeletons])
+    image, mask = make(target, weights.get(gen_type)).paint(skeletons[0])
+    assert np.array_equal(image, runs[0][0])
+    assert mask is None if gen_type == 1 else mask.shape == image.shape[:2] and mask.dtype == np.uint8
     for image in runs[0]:
         assert image.shape == (target.size, target.size, 3) and image.dtype == np.uint8
     assert all(np.array_equal(a, b) for a, b in zip(*runs, strict=True))
@@ -107,7 +147,7 @@ def test_networks_give_images_in_range(config):
     size = config["image_size"]
     shape = {"reduced": (26,), "full": (99,), "image": (3, size, size)}[config["pose"]]
     image = network(torch.randn(2, *shape))
-    assert image.shape == (2, 3, size, size) and image.abs().max() <= 1
+    assert image.shape == (2, GenVanillaNN.PLANES, size, size) and image.abs().max() <= 1
 
 
 @pytest.mark.parametrize("kind", ["reduced", "image"])
