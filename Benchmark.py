@@ -29,7 +29,8 @@ from statistics import median
 import cv2
 import numpy as np
 
-from CommandLine import ROOT, Parser, run, writable_folder
+from CommandLine import ROOT, Parser, need, quiet_stderr, run
+from DanceDemo import check_output
 from GenNearest import NearestSkeleton
 from Skeleton import MODEL_FOLDER, PoseDetector, detect_all, find_model
 from VideoReader import VideoReader, VideoWriter
@@ -60,6 +61,15 @@ def commit():
         return subprocess.run(words, capture_output=True, text=True).stdout.strip()
     except OSError:
         return ""
+
+
+def save(rows, path):
+    """Write {"machine", "commit", "date", "rows"} as JSON, whole or not at all; returns it."""
+    told = {"machine": machine(), "commit": commit(), "date": date.today().isoformat(), "rows": rows}
+    part = path.with_name(path.name + ".part")
+    part.write_text(json.dumps(told, indent=1) + "\n")
+    os.replace(part, path)
+    return told
 
 
 class Table:
@@ -109,7 +119,7 @@ def bare_loop(frames, mask=False):
 
     options = vision.PoseLandmarkerOptions(base_options=BaseOptions(model_asset_path=str(find_model())),
                                            running_mode=vision.RunningMode.VIDEO, output_segmentation_masks=mask)
-    with vision.PoseLandmarker.create_from_options(options) as landmarker:
+    with quiet_stderr(), vision.PoseLandmarker.create_from_options(options) as landmarker:
         for number, frame in enumerate(frames):
             image = mp.Image(mp.ImageFormat.SRGB, cv2.cvtColor(frame, cv2.COLOR_BGR2RGB))
             landmarker.detect_for_video(image, round(number * 1000 / 30))
@@ -146,10 +156,24 @@ def pose_and_extraction(table, repeats):
     table.add("the same", count / ours, "frames/s", count / masked, "bare loop with masks")
 
 
+TREE = """
+import os, numpy as np
+from GenNearest import NearestSkeleton
 def resident():
-    """Megabytes of memory in use by this process (Linux), or None."""
-    status = Path("/proc/self/statm")
-    return int(status.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6 if status.exists() else None
+    return int(open("/proc/self/statm").read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
+vectors = np.random.default_rng(0).random(({size}, 26))
+before = resident()
+tree = NearestSkeleton(vectors)
+print(resident() - before)
+"""
+
+
+def tree_megabytes(size):
+    """Memory that the tree of `size` poses takes in a fresh process, or None where it can't be told (not Linux)."""
+    if not Path("/proc/self/statm").exists():
+        return None
+    told = subprocess.run([sys.executable, "-c", TREE.format(size=size)], cwd=ROOT, capture_output=True, text=True)
+    return float(told.stdout)
 
 
 def nearest(table, poses, sizes):
@@ -160,9 +184,9 @@ def nearest(table, poses, sizes):
         share = rng.random((size, 1))
         vectors = poses[a] * share + poses[b] * (1 - share) + rng.normal(0, 0.002, (size, poses.shape[1]))
         queries = vectors[rng.integers(size, size=QUERIES)] + rng.normal(0, 0.01, (QUERIES, poses.shape[1]))
-        before, start = resident(), time.perf_counter()
+        start = time.perf_counter()
         tree = NearestSkeleton(vectors)
-        built, after = time.perf_counter() - start, resident()
+        built = time.perf_counter() - start
         start = time.perf_counter()
         answers = [tree.query(q) for q in queries]
         ours, start = (time.perf_counter() - start) / QUERIES * 1e3, time.perf_counter()
@@ -171,8 +195,8 @@ def nearest(table, poses, sizes):
         table.add(f"nearest of {size} poses, one query", ours, "ms", theirs, "numpy's brute force")
         if size == sizes[-1]:
             table.add("its tree built", built, "s")
-            if before:
-                table.add("its tree in memory", after - before, "MB", vectors.nbytes / 1e6, "the vectors")
+            if (megabytes := tree_megabytes(size)) is not None:
+                table.add("its tree beside the vectors", megabytes, "MB", vectors.nbytes / 1e6, "the vectors")
         curves["k-d tree query"].append((size, ours))
         curves["brute force"].append((size, theirs))
     return curves
@@ -216,7 +240,8 @@ def training(table, target, sizes, steps):
             dataset = PoseDataset(target, pose, size)
             ours = DataLoader(dataset, BATCH, shuffle=True)
             with tempfile.TemporaryDirectory() as folder:
-                plain = DataLoader(ImageFiles(target, dataset, Path(folder)), BATCH, shuffle=True)
+                files = ImageFiles(target, dataset, Path(folder), (steps + 2) * BATCH)
+                plain = DataLoader(files, BATCH, shuffle=True)
                 reference = speed(Fabric(accelerator="cpu", devices=1), config, plain, gan)
             for precision in dict.fromkeys(("32-true", fast)):
                 rate = speed(Fabric(accelerator="cpu", devices=1, precision=precision), config, ours, gan)
@@ -229,8 +254,8 @@ def training(table, target, sizes, steps):
 class ImageFiles:
     """The pairs of a PoseDataset as such code is usually written: each image decoded from a full-size PNG file."""
 
-    def __init__(self, target, dataset, folder, count=64):
-        self._dataset, self._folder, self._count = dataset, folder, min(count, len(target))
+    def __init__(self, target, dataset, folder, count):
+        self._dataset, self._folder, self._count = dataset, folder, count
         for index in range(self._count):
             cv2.imwrite(str(folder / f"{index}.png"), np.dstack([target.image(index), target.mask(index)]))
 
@@ -300,19 +325,22 @@ def demo(table, times):
         table.add(f"peak memory of the demo, clip {times} times as long", peaks[1], "MB", peaks[0], "the short clip")
 
 
+PEAK = """
+import resource, subprocess, sys
+done = subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
+sys.exit(done.returncode)
+"""  # a process of its own: a child's peak counts from the size of the process that started it
+
+
 def peak(words):
-    """Peak memory in MB of a command (None where the system can't tell); raises if it fails."""
-    child = subprocess.Popen(list(map(str, words)), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    if not hasattr(os, "wait4"):  # Windows
-        child.wait()
-        used = None
-    else:
-        _, status, usage = os.wait4(child.pid, 0)
-        child.returncode = os.waitstatus_to_exitcode(status)
-        used = usage.ru_maxrss / (1e6 if sys.platform == "darwin" else 1e3)
-    if child.returncode:
-        raise RuntimeError(f"{words} failed")
-    return used
+    """Peak memory in MB of a command (None where the system can't tell: Windows); raises if it fails."""
+    words = list(map(str, words))
+    if os.name == "nt":
+        subprocess.run(words, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        return None
+    told = subprocess.run([sys.executable, "-c", PEAK, *words], check=True, capture_output=True, text=True)
+    return int(told.stdout) / (1e6 if sys.platform == "darwin" else 1e3)
 
 
 def plot(curves, path):
@@ -326,7 +354,7 @@ def plot(curves, path):
     for label, points in curves.items():
         sizes, costs = np.array(points).T
         exponent = np.polyfit(np.log(sizes), np.log(costs), 1)[0]
-        axes["training" in label].loglog(sizes, costs, "o-", label=f"{label}: size^{exponent:.2f}")
+        axes[int("training" in label)].loglog(sizes, costs, "o-", label=f"{label}: size^{exponent:.2f}")
     for axis, what in zip(axes, (("poses", "ms a query"), ("pixels", "ms an image")), strict=True):
         axis.set(xlabel=what[0], ylabel=what[1])
         axis.grid(True, which="both", alpha=0.3)
@@ -340,23 +368,23 @@ def main():
     parser.add_argument("--output", type=Path, default=OUTPUT, help="where plot and JSON go, without ending")
     parser.add_argument("--json", type=Path, help="JSON to write; default: beside the plot")
     args = parser.parse_args()
-    writable_folder(args.output.parent)
+    need("matplotlib")
+    picture = args.output.with_name(args.output.name + ".png")
+    path = args.json or args.output.with_name(args.output.name + ".json")
+    for output in (picture, path):
+        check_output(output, (SOURCE, TARGET))
     target = VideoSkeleton.load(TARGET)
     quick = args.quick
-    table, about = Table(), machine()
+    table = Table()
     pose_and_extraction(table, 1 if quick else 5)
     curves = nearest(table, target.reduced, [10 ** n for n in range(3, 6 if quick else 7)])
     curves |= training(table, target, [64, 128] if quick else [64, 128, 256], 8 if quick else 20)
     generation(table, target, [64, 128, 256], 1 if quick else 5)
     demo(table, 3 if quick else 10)
-    plot(curves, args.output.with_suffix(".png"))
-    told = {"machine": about, "commit": commit(), "date": date.today().isoformat(), "rows": table.rows}
-    path = args.json or args.output.with_suffix(".json")
-    part = path.with_name(path.name + ".part")
-    part.write_text(json.dumps(told, indent=1) + "\n")
-    os.replace(part, path)
-    print(f"\n{about['processor']}, {about['cores']} cores, {told['date']}, {told['commit']}\n"
-          f"written: {path}, {args.output.with_suffix('.png')}")
+    told = save(table.rows, path)
+    plot(curves, picture)
+    print(f"\n{told['machine']['processor']}, {told['machine']['cores']} cores, {told['date']}, {told['commit']}\n"
+          f"written: {path}, {picture}")
 
 
 if __name__ == "__main__":

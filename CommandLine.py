@@ -6,6 +6,7 @@ status 2, without a traceback. A traceback is therefore always a bug of ours.
 
 import argparse
 import contextlib
+import importlib.util
 import os
 import sys
 import tempfile
@@ -46,6 +47,13 @@ def positive(kind):
         return value
 
     return parse
+
+
+def need(*packages):
+    """UserError where one of the `packages` (names to import) that only requirements-dev.txt brings is missing."""
+    missing = [name for name in packages if importlib.util.find_spec(name) is None]
+    if missing:
+        raise UserError(f"this needs {', '.join(missing)}; run: pip install -r requirements-dev.txt")
 
 
 def writable_folder(folder):

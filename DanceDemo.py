@@ -16,6 +16,7 @@ import subprocess
 import sys
 import time
 from collections import deque
+from itertools import islice
 from pathlib import Path
 
 import cv2
@@ -36,6 +37,7 @@ TARGET = ROOT / "data" / "sample" / "target.mp4"  # appearance: a video of the p
 LAYOUT = "side-by-side"  # or "result"
 CONTINUITY = 0.0  # of GEN_TYPE 1: above 0, a sequence without jumps is planned; 4 is a good value
 LAYOUTS = ["side-by-side", "result"]
+HIGHEST = 720  # pixels of the source's frames beside the result
 POSES_AHEAD = 12  # frames whose pose is ready while an earlier one is generated
 
 
@@ -68,10 +70,10 @@ GENERATORS = {1: ("GenNearest", _nearest), 2: ("GenVanillaFromSke", _vanilla("sk
               3: ("GenVanillaFromSkeim", _vanilla("skeim")), 4: ("GenGAN", _gan)}
 
 
-def dance(reader, target, generator):
-    """Drive `generator` by the frames of `reader` (VideoReader): yields one dict a frame, in order.
+def dance(reader, target, generator, most=None):
+    """Drive `generator` by the frames of `reader` (VideoReader), or the first `most`: yields a dict each, in order.
 
-    seconds: since the first frame; frame: the source's, no higher than the target's; found: the Skeleton detected in
+    seconds: since the first frame; frame: the source's, at most HIGHEST high; found: the Skeleton detected in
     it, or None; pose: that of the steady track; placed: the last Skeleton on the canvas, or None before the first;
     image: the target's frame with the generated person (before the first one, with the target's first pose);
     ms: {read, pose, generate}.
@@ -80,8 +82,10 @@ def dance(reader, target, generator):
     image = scene.put(target.image(0), None if target.still else target.mask(0))
     steps = ahead(_placed(reader, target), 1 if reader.live else POSES_AHEAD)
     try:
-        ahead_of_time = getattr(generator, "continuity", 0) and not reader.live
-        for step in _planned(steps, reader, generator) if ahead_of_time else steps:
+        shown = islice(steps, most)
+        if getattr(generator, "continuity", 0) and not reader.live:
+            shown = _planned(shown, reader, generator)
+        for step in shown:
             start = time.perf_counter()
             if step["pose"] is not None:
                 image = scene.put(*generator.paint(step["placed"]))
@@ -109,7 +113,7 @@ def _placed(reader, target):
     """Steps with the placed Skeleton, each shot placed on its own."""
     looks = None if reader.live else look(reader.source)
     retarget, placed = None, None
-    for step in _live(reader) if reader.live else steady(_poses(reader, target.frame_size[1])):
+    for step in _live(reader) if reader.live else steady(_poses(reader)):
         if retarget is None or step["cut"]:
             joints = None if reader.live else next(looks)
             if retarget is None or len(joints):  # a shot without anybody keeps the last placement
@@ -119,8 +123,8 @@ def _placed(reader, target):
         yield step | {"placed": placed}
 
 
-def _poses(reader, height):
-    """A step for each frame of a file: {seconds, frame (at most `height` high), found, cut, ms}."""
+def _poses(reader):
+    """A step for each frame of a file: {seconds, frame (at most HIGHEST high), found, cut, ms}."""
     times, cuts = deque(), Cuts()
 
     def frames():
@@ -134,9 +138,9 @@ def _poses(reader, height):
     for frame, found, _ in detect_all(frames()):
         seconds, read = times.popleft()
         cut = cuts(frame)
-        if len(frame) > height:  # a second of frames waits in memory: not of larger ones than are shown
-            width = round(frame.shape[1] * height / len(frame))
-            frame = cv2.resize(frame, (width, height), interpolation=cv2.INTER_AREA)
+        if len(frame) > HIGHEST:  # two seconds of frames wait in memory
+            width = round(frame.shape[1] * HIGHEST / len(frame))
+            frame = cv2.resize(frame, (width, HIGHEST), interpolation=cv2.INTER_AREA)
         ms = {"read": read, "pose": max((time.perf_counter() - start) * 1e3 - read, 0)}
         yield {"seconds": seconds, "frame": frame, "found": found, "cut": cut, "ms": ms}
         start = time.perf_counter()
@@ -162,7 +166,9 @@ def compose(step, layout):
     frame = step["frame"].copy() if step["pose"] is None else step["pose"].draw(step["frame"].copy())
     height = step["image"].shape[0]
     width = round(frame.shape[1] * height / frame.shape[0])
-    return np.hstack([cv2.resize(frame, (width, height), interpolation=cv2.INTER_AREA), step["image"]])
+    shrink = height < frame.shape[0]
+    frame = cv2.resize(frame, (width, height), interpolation=cv2.INTER_AREA if shrink else cv2.INTER_LINEAR)
+    return np.hstack([frame, step["image"]])
 
 
 def screen():
@@ -231,29 +237,28 @@ def play(args, reader, target, generator, name, output):
     """Write (and show) the dance; then the skeletons and the report, where asked for."""
     show = not args.no_window and screen()
     total = min(filter(None, (reader.frame_count, args.max_frames)), default=None)
-    track, count, missing, spent = [], 0, 0, dict.fromkeys(("read", "pose", "generate", "write"), 0.0)
+    track, count, missing, posed, spent = [], 0, 0, 0, dict.fromkeys(("read", "pose", "generate", "write"), 0.0)
     sound = None if reader.live else reader.source
     begin = time.perf_counter()
     with VideoWriter(output, reader.fps, sound, reader.variable) as writer, \
-            contextlib.closing(dance(reader, target, generator)) as dancing:
+            contextlib.closing(dance(reader, target, generator, args.max_frames)) as dancing:
         for step in tqdm(dancing, total=total, desc=name, unit="frame"):
             start = time.perf_counter()
             picture = compose(step, args.layout)
             writer.write(picture, step["seconds"])
             count += 1
             missing += step["found"] is None
+            posed += step["pose"] is not None
             if args.skeletons:
                 track.append((step["placed"], step["found"] is not None))
             for stage, ms in step["ms"].items():
                 spent[stage] += ms
             spent["write"] += (time.perf_counter() - start) * 1e3
-            if count == args.max_frames:
-                break
             if show:
                 cv2.imshow("DanceDemo", picture)
                 if cv2.waitKey(1) & 0xFF == ord("q"):
                     break
-        if missing == count:
+        if not posed:
             raise UserError(f"nobody is seen in the {count} frames of {str(reader.source)!r} so far; "
                             "show the whole person, in good light")
     seconds = time.perf_counter() - begin

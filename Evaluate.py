@@ -22,12 +22,9 @@ the row of the generator "retargeting" has, in px at the truth clip's size, what
 """
 
 import argparse
-import json
-import os
 import subprocess
 import sys
 from contextlib import closing
-from datetime import date
 from pathlib import Path
 
 import cv2
@@ -35,9 +32,9 @@ import numpy as np
 from tqdm import tqdm
 
 import Metrics
-from Benchmark import commit, machine
-from CommandLine import ROOT, Parser, UserError, positive, run, writable_folder
-from DanceDemo import GENERATORS, SOURCE, dance
+from Benchmark import save
+from CommandLine import ROOT, Parser, UserError, need, positive, run
+from DanceDemo import GENERATORS, SOURCE, check_output, dance
 from PoseDataset import HELD_OUT
 from Scene import Scene
 from Skeleton import REDUCED
@@ -50,6 +47,7 @@ TRAINING = {2: ["GenVanillaNN.py", "--input", "ske"], 3: ["GenVanillaNN.py"], 4:
 EVERY = 10  # frames between those of the slow metrics
 PAD = 0.15  # of the box around the truth's skeleton
 GREY = 128
+FEWEST = 20  # frames of a target that can be judged
 ROWS, CELL = 5, 200  # frames on the contact sheet, pixels of one there and in the film
 CHART = ["ST-LPIPS", "PSNR", "AKD", "tOF", "jitter"]
 
@@ -140,7 +138,7 @@ def judge(real, made, shift, perceptual, raw):
     akd = {"person": made.points + np.float32(shift), "raw": made.points}
     for region in told.keys() & akd.keys():
         told[region]["AKD"], missing = Metrics.keypoint_errors(real.points, real.present, akd[region], made.present)
-    told["person"] |= {"MKR": missing, "jitter": jitter(made) / jitter(real)}
+    told["person"] |= {"MKR": missing, "jitter": jitter(made) / (jitter(real) or np.nan)}
     both = [np.maximum(*masks) for masks in zip(real.masks, made.masks, strict=True)]
     told["frame"] |= {"flicker": Metrics.flicker(made.images, both),
                       "flicker outside the truth": Metrics.flicker(made.images, real.masks)}
@@ -169,7 +167,7 @@ def person_box(points, present, size):
 def retargeting(steps, target, truth, source_size):
     """Metrics of the placed joints against the truth's joints.npz, where it lies beside the truth clip, or None."""
     path = truth.with_name("joints.npz")
-    if not path.is_file() or not all(step["placed"] for step in steps):
+    if not path.is_file() or not all(step["pose"] for step in steps):
         return None
     with np.load(path) as joints:
         true, source = joints["truth_uv"], joints["source_uv"]
@@ -179,34 +177,8 @@ def retargeting(steps, target, truth, source_size):
     visible = np.stack([step["pose"].visibility[REDUCED] for step in steps]) > 0.9
     told = {"joint error": np.linalg.norm(away, axis=2).mean(),
             "after one shift": np.linalg.norm(away - away.mean((0, 1)), axis=2).mean()}
-    told |= wrist_timing(found, source, visible)
+    told |= Metrics.wrist_timing(found, source, visible)
     return {name: round(float(value), 3) for name, value in told.items()}
-
-
-def wrist_timing(found, true, visible):
-    """{"wrist lag", in frames; "wrist peak speed", found over true} of tracks (N, 13, 2), where the wrists are visible.
-
-    The lag is the shift in time (tenths of a frame) with the least distance; the peak speed is the slope of found on
-    true velocity over the fastest tenth of the frames, so that noise neither raises nor lowers it.
-    """
-    lags, ratios = [], []
-    frames = np.arange(len(true))
-    for joint in (5, 6):
-        seen = visible[:, joint]
-        middle = seen & (frames >= 3) & (frames < len(frames) - 3)
-
-        def distance(lag, joint=joint, middle=middle):
-            later = np.stack([np.interp(frames + lag, frames, found[:, joint, axis]) for axis in (0, 1)], 1)
-            away = later - true[:, joint]
-            return np.linalg.norm((away - np.median(away[middle], 0))[middle], axis=1).mean()
-
-        lags.append(min(np.arange(-20, 21) / 10, key=distance))
-        ours, theirs = np.diff(found[:, joint], axis=0), np.diff(true[:, joint], axis=0)
-        speed = np.linalg.norm(theirs, axis=1)
-        steady = seen[1:] & seen[:-1]
-        fast = steady & (speed > np.percentile(speed[steady], 90))
-        ratios.append((ours[fast] * theirs[fast]).sum() / (theirs[fast] ** 2).sum())
-    return {"wrist lag": np.mean(lags), "wrist peak speed": np.mean(ratios)}
 
 
 def train(gen_type, args):
@@ -244,17 +216,17 @@ def small(image):
     return cv2.copyMakeBorder(image, top, CELL - height - top, left, CELL - width - left, cv2.BORDER_CONSTANT)
 
 
-def pictures(columns, fps, output):
+def pictures(columns, fps, outputs):
     """Write the film and the contact sheet. columns: {name: CELL x CELL images}, all equally many."""
     head = np.full((24, CELL * len(columns), 3), 255, np.uint8)
     for number, name in enumerate(columns):
         cv2.putText(head, name, (number * CELL + 4, 17), cv2.FONT_HERSHEY_SIMPLEX, 0.45, (0, 0, 0), 1, cv2.LINE_AA)
     rows = [np.hstack(row) for row in zip(*columns.values(), strict=True)]
-    with VideoWriter(output.with_suffix(".mp4"), fps) as writer:
+    with VideoWriter(outputs[".mp4"], fps) as writer:
         for row in rows:
             writer.write(np.vstack([head, row]))
     shown = np.linspace(0, len(rows) - 1, ROWS + 2).round().astype(int)[1:-1]
-    output.with_suffix(".png").write_bytes(cv2.imencode(".png", np.vstack([head, *(rows[n] for n in shown)]))[1])
+    outputs[".png"].write_bytes(cv2.imencode(".png", np.vstack([head, *(rows[n] for n in shown)]))[1])
 
 
 def bars(rows, task, path):
@@ -288,14 +260,20 @@ def main():
     parser.add_argument("--output", default=OUTPUT, type=Path, help="where pictures and JSON go, without ending")
     parser.add_argument("--json", type=Path, help="JSON to write; default: beside the pictures")
     args = parser.parse_args()
-    writable_folder(args.output.parent)
-    evaluate(args)
+    need("skimage", "torchmetrics", "stlpips_pytorch", "matplotlib")
+    outputs = {ending: args.output.with_name(args.output.name + ending) for ending in (".png", ".mp4", "-bars.png")}
+    outputs[".json"] = args.json or args.output.with_name(args.output.name + ".json")
+    for path in outputs.values():
+        check_output(path, filter(None, (args.source, args.target, args.truth)))
+    evaluate(args, outputs)
 
 
-def evaluate(args):
-    shipped = (args.source, args.target) == (SOURCE, TARGET)
+def evaluate(args, outputs):
+    shipped = (args.source.resolve(), args.target.resolve()) == (SOURCE, TARGET)
     truth = args.truth or (TRUTH if shipped else None)
     target = VideoSkeleton.load(args.target)
+    if len(target) < FEWEST:
+        raise UserError(f"{args.target} shows a person in {len(target)} frames; it takes {FEWEST} to judge anything")
     count = len(target) - max(1, round(len(target) * HELD_OUT))
     missing = []
     perceptual = Metrics.StLpips()
@@ -305,6 +283,9 @@ def evaluate(args):
     columns = {"source": frames}
     if truth:
         with VideoReader(truth) as reader:
+            if reader.size != target.frame_size:
+                raise UserError(f"{truth} is of {reader.size} pixels and {args.target} of {target.frame_size}; "
+                                "a truth is filmed as the target is")
             real["cross"] = Clip([crop(frame, target.box, target.size) for frame in reader], fps)
         columns["truth"] = [small(image) for image in real["cross"].images]
     rows, shift, steps = [], (0, 0), []
@@ -329,14 +310,10 @@ def evaluate(args):
         rows += judged(name, made, real, shift, perceptual)
     for name, image in baselines(target.first(count)).items():
         rows += judged(name, {task: [image] * len(clip.images) for task, clip in real.items()}, real, shift, perceptual)
-    pictures(columns, fps, args.output)
-    bars(rows, "cross" if truth else "self", args.output.with_name(args.output.name + "-bars.png"))
-    told = {"machine": machine(), "commit": commit(), "date": date.today().isoformat(), "rows": rows}
-    path = args.json or args.output.with_suffix(".json")
-    part = path.with_name(path.name + ".part")
-    part.write_text(json.dumps(told, indent=1) + "\n")
-    os.replace(part, path)
-    report(told, missing, args, path)
+    told = save(rows, outputs[".json"])
+    pictures(columns, fps, outputs)
+    bars(rows, "cross" if truth else "self", outputs["-bars.png"])
+    report(told, missing, args, outputs)
 
 
 def makers(args):
@@ -358,14 +335,14 @@ def common_shift(real, steps, size):
     return tuple(np.median(np.concatenate(away), 0).round().astype(int).tolist()) if away else (0, 0)
 
 
-def report(told, missing, args, path):
+def report(told, missing, args, outputs):
     sizes = f"trained {args.minutes:g} min at {args.image_size} px, " if args.minutes else ""
     print(f"{told['machine']['processor']}, {told['machine']['cores']} cores; {sizes}{told['date']}, {told['commit']}")
     for task, region in (("cross", "13 joints"), ("cross", "person"), ("cross", "raw"), ("cross", "frame"),
                          ("self", "person"), ("self", "frame")):
         for line in table(told["rows"], task, region):
             print(line)
-    print("", *missing, f"written: {path}, {args.output}.png, .mp4, -bars.png", sep="\n")
+    print("", *missing, f"written: {', '.join(map(str, outputs.values()))}", sep="\n")
 
 
 if __name__ == "__main__":

@@ -49,14 +49,16 @@ def plan_sequence(vectors, wanted, candidates, continuity):
 
     vectors (N, D), wanted (M, D), candidates (M, K); the exact minimum (Viterbi 1967).
     """
-    errors = vectors[candidates].astype(np.float64) - wanted[:, None]  # (M, K, D)
-    squares = (errors ** 2).sum(2)
-    cost, came_from = squares[0], []
-    for before, after, own, past in zip(errors[:-1], errors[1:], squares[1:], squares[:-1], strict=True):
+    before = vectors[candidates[0]].astype(np.float64) - wanted[0]  # errors (K, D)
+    past = cost = (before ** 2).sum(1)
+    came_from = []
+    for indices, pose in zip(candidates[1:], wanted[1:], strict=True):
+        after = vectors[indices].astype(np.float64) - pose
+        own = (after ** 2).sum(1)
         change = np.maximum(past[:, None] + own[None] - 2 * before @ after.T, 0)  # |a - b|^2 of every pair
         total = cost[:, None] + continuity * change
-        came_from.append(total.argmin(0))
-        cost = total.min(0) + own
+        came_from.append(total.argmin(0).astype(np.int16))
+        cost, before, past = total.min(0) + own, after, own
     path = [int(cost.argmin())]
     for back in reversed(came_from):
         path.append(int(back[path[-1]]))

@@ -1,6 +1,6 @@
 """A clip's poses made whole and steady: cuts found, left and right kept apart, gaps filled, jitter smoothed.
 
-All of it looks both ways in time, so nothing lags; `steady` does it for a stream with about a second of it in memory.
+All of it looks both ways in time, so nothing lags; `steady` does it for a stream with two seconds of it in memory.
 Nothing is carried across a cut.
 """
 
@@ -16,6 +16,7 @@ GAP = 1.0  # seconds: a shorter absence, of the person or of one limb, is filled
 FLASH = 1 / 3  # seconds: a person seen for less than this between absences and cuts is a mistake of the detector
 HIDDEN = 0.5  # visibility below which a limb's place is a guess; in stills MediaPipe's visibility is honest
 CUT = 0.5  # of 0 to 2, see Cuts: within a shot it stays below 0.39, at a cut above 0.6 (sample, karate, tai chi)
+PAN = 10  # of 64 pixels a frame: the fastest that is still a pan
 BLANK = 64.0  # contrast, about a level a pixel, below which a frame is black or otherwise empty
 # The local fits reach this far, in seconds, for a still joint and for one at FAST or more, in body heights a second.
 STILL_REACH, FAST_REACH, SLOW, FAST = 7 / 30, 2.5 / 30, 0.3, 1.2
@@ -45,9 +46,10 @@ def heights(joints):
 class Cuts:
     """Called with the frames (uint8 H x W x 3 BGR) of a clip in order: does this one begin a new shot?
 
-    The measure is 1 - correlation of local contrast at 64 x 64 pixels, so a change of light is no cut, nor a pan, while
-    another framing of the same room is one. (The mean HSV difference, as PySceneDetect's ContentDetector takes it,
-    gives 18 for a flash of light and 13 to 19 for a new framing: no threshold tells them apart.)
+    The measure is 1 - correlation of local contrast at 64 x 64 pixels, the frames laid on each other as a pan would
+    need it: so a change of light is no cut, nor a pan, while another framing of the same room is one. (The mean HSV
+    difference, as PySceneDetect's ContentDetector takes it, gives 18 for a flash of light and 13 to 19 for a new
+    framing: no threshold tells them apart.)
     """
 
     def __init__(self):
@@ -60,15 +62,24 @@ class Cuts:
         norm = float(np.linalg.norm(contrast))
         if norm < BLANK:  # nothing to compare; what comes after is compared with what was before
             return False
-        last, self._last = self._last, contrast / norm
-        return last is not None and float(last @ self._last) < 1 - CUT
+        last, self._last = self._last, (contrast / norm).reshape(64, 64)
+        if last is None or float((last * self._last).sum()) >= 1 - CUT:
+            return False
+        (x, y), _ = cv2.phaseCorrelate(last, self._last)
+        x, y = round(x), round(y)
+        if max(abs(x), abs(y)) > PAN:
+            return True
+        old = last[max(0, -y):64 - max(0, y), max(0, -x):64 - max(0, x)]
+        new = self._last[max(0, y):64 + min(0, y), max(0, x):64 + min(0, x)]
+        return float((old * new).sum() / (np.linalg.norm(old) * np.linalg.norm(new) + 1e-9)) < 1 - CUT
 
 
 def mend(joints, visibility, seconds, bounds, whole=True):
     """The track of one shot with flips undone, hidden limbs carried on and absences filled.
 
     joints (N, 33, 3), NaN in frames without a person; visibility (N, 33); seconds (N,); bounds (width, height) of the
-    picture in the joints' unit; whole: this is all there is of the clip (else a short appearance is dropped).
+    picture in the joints' unit; whole: this is all there is of the clip (if that is shorter than FLASH, a short
+    appearance is not dropped).
     Returns new (joints, visibility); frames of long absences stay NaN.
     """
     joints, visibility = joints.astype(np.float32), visibility.astype(np.float32)
@@ -79,10 +90,10 @@ def mend(joints, visibility, seconds, bounds, whole=True):
         _carry_hidden(some, sure, times, bounds)
         joints[seen], visibility[seen] = some, sure
         _fill(joints, visibility, seconds, seen)
-    present = ~np.isnan(joints[:, 0, 0])
-    for start, stop in _runs(present):
-        if seconds[stop - 1] - seconds[start] < FLASH and not (whole and present.all()):
-            joints[start:stop] = np.nan
+    if not whole or seconds[-1] - seconds[0] >= FLASH:
+        for start, stop in _runs(~np.isnan(joints[:, 0, 0])):
+            if seconds[stop - 1] - seconds[start] < FLASH:
+                joints[start:stop] = np.nan
     return joints, visibility
 
 
@@ -96,14 +107,15 @@ def _unflip(joints, visibility, seconds):
         now, before = joints[1:, pairs, :2], joints[:-1, pairs, :2]  # (N - 1, 2 sides, 3, 2)
         kept = np.linalg.norm(now - before, axis=3).mean((1, 2))
         swapped = np.linalg.norm(now[:, ::-1] - before, axis=3).mean((1, 2))
-        changes = np.flatnonzero((swapped < kept / 2) & (kept > apart)) + 1
-        while len(changes) > 1:
-            start, stop = changes[:2]
-            back = seconds[stop] - seconds[start] <= GAP
-            if back:
-                for values in (joints, visibility):
-                    values[start:stop, left + right] = values[start:stop, right + left]
-            changes = changes[2 if back else 1:]
+        changes = (np.flatnonzero((swapped < kept / 2) & (kept > apart)) + 1).tolist()
+        while len(changes) > 1:  # the shortest first: a flip is short, what is between two flips need not be
+            first = int(np.diff(seconds[changes]).argmin())
+            start, stop = changes[first:first + 2]
+            if seconds[stop] - seconds[start] > GAP:
+                break
+            for values in (joints, visibility):
+                values[start:stop, left + right] = values[start:stop, right + left]
+            del changes[first:first + 2]
 
 
 def _carry_hidden(joints, visibility, seconds, bounds):
@@ -158,6 +170,7 @@ def smooth(joints, visibility, seconds):
     slow, slope = _parabola(values, weight, seconds, STILL_REACH)
     fast, _ = _parabola(values, weight, seconds, FAST_REACH)
     speed = np.linalg.norm(slope[:, :, :2], axis=2) / np.maximum(heights(values), 1e-6)[:, None]
+    speed[~present] = 0
     between = np.median(np.diff(seconds)) if len(seconds) > 1 else 1.0
     near = round(SWING / max(between, 1e-3) + 1e-6)  # frames; at its turning points a swing is fast all the same
     speed = maximum_filter1d(speed, 2 * near + 1, axis=0)
@@ -189,7 +202,7 @@ def _parabola(values, weight, seconds, reach):
 
 
 def steady(steps):
-    """Mend and smooth a stream: yields the same dicts with "pose" added, a Skeleton or None, about a second later.
+    """Mend and smooth a stream: yields the same dicts with "pose" added, a Skeleton or None, two seconds later.
 
     steps: dicts with seconds (increasing), frame (image), found (Skeleton or None), cut (True: a new shot begins).
     """

@@ -14,12 +14,14 @@ from Skeleton import ANKLES, HIPS, NOSE, SHOULDERS, Skeleton, detect_all
 from VideoReader import VideoReader
 
 LOOK = 600  # frames at the beginning of a shot that are looked at before its first one is placed,
-EVERY = 10  # and in how many of them the pose is found: a second of work at most
+EVERY, SHORT = 10, 2  # every so many of them has its pose found; in a shot that gives fewer than FEWEST, of these
+FEWEST = 8
 LOOK_SIZE = 640  # pixels of the longer side in which it is found
 LIVE_FRAMES = 300  # of a live source that the running estimate remembers
 # Percentiles over a track. A bone is never longer than when it lies in the picture plane, a standing body never
 # shorter than a bent one, and the lower ankle leaves the ground only upwards; but the extremes are the detector's.
 LONGEST, STANDING, GROUND = 80, 90, 90
+MOST_UNLIKE = 1.8  # times longer or shorter than the body's scale says: the limits of a limb
 
 # (child, parent, landmarks that go with the child), parents first. A pair stands for the point halfway between its
 # two landmarks; the first parent, between the hips, is the root.
@@ -55,7 +57,9 @@ class Retarget:
 
     def _fit(self, joints):
         self._scale = self._goal_height / body_height(joints)
-        self._ratios = self._goal_lengths / np.maximum(bone_lengths(joints), 1e-6)
+        ratios = self._goal_lengths / np.maximum(bone_lengths(joints), 1e-6)
+        # no two bodies differ more than this; a limb that was always seen foreshortened seems to
+        self._ratios = np.clip(ratios, self._scale / MOST_UNLIKE, self._scale * MOST_UNLIKE)
         self._shift = np.float32([*(_stand(self._goal) - _stand(self._rebuild(joints))), 0])
 
     def _rebuild(self, joints):
@@ -97,14 +101,16 @@ def _stand(joints):
 
 
 def look(source, model="full"):
-    """Yield for each shot of a file joints float32 (n, 33, 3), of every EVERY-th of its first LOOK frames; n may be 0.
+    """Yield for each shot of a file joints float32 (n, 33, 3), of every EVERY-th of its first LOOK frames (of more in a
+    short shot); n may be 0.
 
     Reads no further than it must, so the first shot is known within a second or two, however long the file is.
     """
     cuts, samples, count = Cuts(), [], 0
 
     def joints():
-        found = [skeleton.joints for _, skeleton, _ in detect_all(samples, model) if skeleton is not None]
+        chosen = [image for number, image in samples if count < FEWEST * EVERY or number % EVERY == 0]
+        found = [skeleton.joints for _, skeleton, _ in detect_all(chosen, model) if skeleton is not None]
         return np.array(found, np.float32).reshape(-1, 33, 3)
 
     with VideoReader(source) as reader:
@@ -113,9 +119,9 @@ def look(source, model="full"):
                 if count < LOOK:
                     yield joints()
                 samples, count = [], 0
-            if count < LOOK and count % EVERY == 0:
+            if count < LOOK and (count % EVERY == 0 or (count < FEWEST * EVERY and count % SHORT == 0)):
                 scale = min(1, LOOK_SIZE / max(frame.shape[:2]))
-                samples.append(cv2.resize(frame, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA))
+                samples.append((count, cv2.resize(frame, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)))
             count += 1
             if count == LOOK:
                 yield joints()

@@ -28,7 +28,7 @@ import numpy as np
 from tqdm import tqdm
 
 from CommandLine import ROOT, Parser, UserError, positive, run, writable_folder
-from PoseTrack import Cuts, mend
+from PoseTrack import FLASH, Cuts, mend
 from Scene import MOST_BYTES, SAMPLES, background
 from Skeleton import REDUCED, Skeleton, detect_all, find_model, sha256
 from VideoReader import IMAGE_SUFFIXES, VideoReader
@@ -205,10 +205,20 @@ def _find(video, reader, path, stride, model):
     bounds = np.array(reader.size) / max(reader.size)
     shrink = min(1, MASK_SIZE / max(reader.size))
     progress = tqdm(reader, total=reader.frame_count, desc=f"pose of {video.name}", unit="frame")
-    kept = (frame for number, frame in enumerate(progress) if number % stride == 0)
+    cut = []  # for each kept frame, whether a cut is between it and the one before
+
+    def kept():
+        new = False
+        for number, frame in enumerate(progress):
+            new = cuts(frame) or new
+            if number % stride == 0:
+                cut.append(new)
+                new = False
+                yield frame
+
     with open(path, "wb") as file:
-        for count, (frame, skeleton, mask) in enumerate(detect_all(kept, model, mask=True)):
-            if cuts(frame):
+        for count, (_, skeleton, mask) in enumerate(detect_all(kept(), model, mask=True)):
+            if cut[count]:
                 shots.append([])
             if skeleton is not None:
                 small = cv2.resize(mask, None, fx=shrink, fy=shrink, interpolation=cv2.INTER_AREA)
@@ -218,10 +228,13 @@ def _find(video, reader, path, stride, model):
     frames, joints, visibility, spans = [], [np.zeros((0, 33, 3))], [np.zeros((0, 33))], []
     for shot in filter(None, shots):
         whole, sure = mend(np.stack([s.joints for _, s, _ in shot]), np.stack([s.visibility for _, s, _ in shot]),
-                           np.array([number for number, _, _ in shot]) / reader.fps, bounds, whole=len(shots) == 1)
-        there = ~np.isnan(whole[:, 0, 0])  # not in a shot of a few frames
-        frames += [number for (number, _, _), kept in zip(shot, there, strict=True) if kept]
-        spans += [span for (_, _, span), kept in zip(shot, there, strict=True) if kept]
+                           np.array([number for number, _, _ in shot]) / reader.fps, bounds)
+        there = ~np.isnan(whole[:, 0, 0])  # not in a glimpse between absences
+        if shot[-1][0] - shot[0][0] < FLASH * reader.fps:
+            there[:] = True  # a shot so short may be one of a folder of photos
+            whole = np.stack([s.joints for _, s, _ in shot])
+        frames += [number for (number, _, _), is_kept in zip(shot, there, strict=True) if is_kept]
+        spans += [span for (_, _, span), is_kept in zip(shot, there, strict=True) if is_kept]
         joints.append(whole[there])
         visibility.append(sure[there])
     return frames, np.concatenate(joints), np.concatenate(visibility).astype(np.float32), np.array(spans), count + 1

@@ -38,6 +38,13 @@ def test_a_truth_of_another_length_is_refused(clip, target, script, tmp_path):
     assert status == 2 and "frame by frame" in error.splitlines()[-1]
 
 
+def test_no_input_is_overwritten(clip, script, tmp_path):
+    mine = tmp_path / "me.mp4"
+    mine.write_bytes(clip.read_bytes())
+    status, _, error = script(Evaluate.main, "--source", clip, "--target", mine, "--output", tmp_path / "me")
+    assert status == 2 and "one of the inputs" in error and mine.read_bytes() == clip.read_bytes()
+
+
 @pytest.fixture(scope="module")
 def real():
     with VideoReader(SAMPLE / "truth.mp4") as reader:
@@ -75,14 +82,3 @@ def test_the_boxes_hold_the_truths_joints_and_stay_inside():
         assert rows.stop - rows.start == columns.stop - columns.start >= 176
         low, high = points.min(0), points.max(0)
         assert columns.start <= low[0] + 1 and high[0] <= columns.stop + 1 and rows.start <= low[1] + 1
-
-
-def test_wrist_timing_measures_lag_and_speed():
-    frames = np.arange(120)
-    true = np.zeros((120, 13, 2))
-    true[:, 5:7, 0] = 50 * np.sin(frames / 4)[:, None]
-    late = np.stack([np.interp(frames - 0.6, frames, true[:, j, k]) for j in range(13) for k in (0, 1)], 1)
-    seen = np.ones((120, 13), bool)
-    told = Evaluate.wrist_timing(late.reshape(120, 13, 2), true, seen)
-    assert told["wrist lag"] == pytest.approx(0.6, abs=0.05)
-    assert Evaluate.wrist_timing(0.8 * true, true, seen) == {"wrist lag": 0, "wrist peak speed": pytest.approx(0.8)}

@@ -116,3 +116,14 @@ def test_flicker_is_of_the_background_alone():
     blinking = [np.clip(image.astype(int) + 4 * (number % 2), 0, 255).astype(np.uint8)
                 for number, image in enumerate(images)]
     assert Metrics.flicker(blinking, masks) == pytest.approx(4)
+
+
+def test_wrist_timing_measures_lag_and_speed():
+    frames = np.arange(120)
+    true = np.zeros((120, 13, 2))
+    true[:, 5:7, 0] = 50 * np.sin(frames / 4)[:, None]
+    late = np.stack([np.interp(frames - 0.6, frames, true[:, j, k]) for j in range(13) for k in (0, 1)], 1)
+    seen = np.ones((120, 13), bool)
+    told = Metrics.wrist_timing(late.reshape(120, 13, 2), true, seen)
+    assert told["wrist lag"] == pytest.approx(0.6, abs=0.05)
+    assert Metrics.wrist_timing(0.8 * true, true, seen) == {"wrist lag": 0, "wrist peak speed": pytest.approx(0.8)}

@@ -48,6 +48,9 @@ def test_a_short_appearance_is_dropped_unless_it_is_the_whole_clip(track):
     joints, visibility, seconds = (values[:60].copy() for values in track)
     joints[5:] = np.nan
     assert np.isnan(mend(joints, visibility, seconds, BOUNDS)[0]).all()
+    few = [values[:5].copy() for values in track]
+    few[0][0] = np.nan
+    assert np.isnan(mend(*few, BOUNDS)[0][:, 0, 0]).tolist() == [True] + [False] * 4  # all there is of the clip
     few = [values[:5] for values in track]
     assert np.array_equal(mend(*few, BOUNDS)[0], few[0])
     assert np.isnan(mend(*few, BOUNDS, whole=False)[0]).all()
@@ -64,7 +67,11 @@ def test_flips_of_arms_or_legs_are_undone_and_a_real_turn_is_not(track, side):
         visibility[frames, left + right] = visibility[frames, right + left]
     whole, sure = mend(joints, visibility, seconds, BOUNDS)
     assert np.array_equal(whole, track[0]) and np.array_equal(sure, clean)
-    turned = track[0].copy()
+    turned, once = track[0].copy(), track[0].copy()
+    once[100:, left + right] = once[100:, right + left]  # a turn, and soon after it a flip
+    both = once.copy()
+    both[115, left + right] = both[115, right + left]
+    assert np.array_equal(mend(both, track[1], seconds, BOUNDS)[0], once)
     turned[60:, left + right] = turned[60:, right + left]  # changes sides and stays so
     assert np.array_equal(mend(turned, track[1], seconds, BOUNDS)[0], turned)
 
@@ -139,6 +146,9 @@ def test_the_stream_gives_what_the_whole_track_gives_with_about_a_second_in_memo
     joints = joints + np.random.default_rng(0).normal(0, 0.003, joints.shape).astype(np.float32)
     joints[100:115], joints[200:260] = np.nan, np.nan
     visibility[300:310, 15] = 0.1
+    legs = np.array(PoseTrack.SIDES[1])
+    for start in range(400, 600, 30):  # flips at every window's edge sooner or later
+        joints[start:start + 5, legs.ravel()] = joints[start:start + 5, legs[::-1].ravel()]
     expected = smooth(*mend(joints, visibility, seconds, BOUNDS), seconds)
     read = 0
 
@@ -178,4 +188,8 @@ def test_cuts_are_found_and_movement_light_and_blank_frames_are_none():
     brighter = cv2.convertScaleAbs(dance[116], beta=40)
     closer = cv2.resize(dance[117][60:450, 60:450], (512, 512))
     edit = (brighter, np.zeros_like(closer), dance[117], closer, closer, dance[118][:, ::-1])
+    wide = cv2.resize(dance[0], (1600, 1600))[:, :, ::-1].copy()
+    pan = [wide[400:1000, 60 * number:60 * number + 900] for number in range(11)]  # a fifteenth of the width a frame
+    cuts_of_a_pan = Cuts()
+    assert not any([cuts_of_a_pan(frame) for frame in pan])
     assert [cuts(frame) for frame in edit] == [False, False, False, True, False, True]
