@@ -281,7 +281,7 @@ def generation(table, target, sizes, repeats):
 
     skeletons = [target.skeleton(index) for index in range(0, len(target), max(1, len(target) // 50))]
     for gen_type, (name, make) in GENERATORS.items():
-        for size in [None] if gen_type == 1 else sizes:
+        for size in [None] if gen_type in (1, 5) else sizes:
             with tempfile.TemporaryDirectory() as folder:
                 path = None
                 if size:

@@ -31,7 +31,8 @@ from Skeleton import PoseDetector, detect_all
 from VideoReader import VideoReader, VideoWriter, ahead
 from VideoSkeleton import VideoSkeleton
 
-GEN_TYPE = 1  # 1 nearest frame | 2 network from 26 values | 3 network from the skeleton image | 4 GAN
+# 1 nearest frame | 2 network from 26 values | 3 network from the skeleton image | 4 GAN | 5 limbs of frames, warped
+GEN_TYPE = 1
 SOURCE = ROOT / "data" / "sample" / "source.mp4"  # motion: a video, a folder of images, or 0 for the webcam
 TARGET = ROOT / "data" / "sample" / "target.mp4"  # appearance: a video of the person to show
 LAYOUT = "side-by-side"  # or "result"
@@ -64,10 +65,18 @@ def _gan(target, checkpoint):
     return GenGAN(target, checkpoint)
 
 
+def _warp(target, checkpoint):
+    from GenWarp import GenWarp
+
+    if checkpoint is not None:
+        raise UserError("GEN_TYPE 5 learns nothing yet and takes no --checkpoint; leave it out")
+    return GenWarp(target)
+
+
 # GEN_TYPE: (name in the output's path, maker(target, checkpoint) of an object with generate(skeleton) -> image and
-# paint(skeleton) -> (image, the person's mask or None for all of it))
+# paint(skeleton) -> (image, the person's mask or None for all of it); one that remembers has reset(), called at a cut)
 GENERATORS = {1: ("GenNearest", _nearest), 2: ("GenVanillaFromSke", _vanilla("ske")),
-              3: ("GenVanillaFromSkeim", _vanilla("skeim")), 4: ("GenGAN", _gan)}
+              3: ("GenVanillaFromSkeim", _vanilla("skeim")), 4: ("GenGAN", _gan), 5: ("GenWarp", _warp)}
 
 
 def dance(reader, target, generator, most=None):
@@ -87,6 +96,8 @@ def dance(reader, target, generator, most=None):
             shown = _planned(shown, reader, generator)
         for step in shown:
             start = time.perf_counter()
+            if step["cut"] and hasattr(generator, "reset"):
+                generator.reset()
             if step["pose"] is not None:
                 image = scene.put(*generator.paint(step["placed"]))
             step["ms"]["generate"] = (time.perf_counter() - start) * 1e3

@@ -160,7 +160,7 @@ def test_constants_edited_by_hand_are_checked(script, monkeypatch):
     for name in ("GEN_TYPE", "LAYOUT"):
         monkeypatch.setattr(DanceDemo, name, 9)
         status, _, error = script(DanceDemo.main)
-        assert status == 2 and "GEN_TYPE is one of [1, 2, 3, 4]" in error
+        assert status == 2 and "GEN_TYPE is one of [1, 2, 3, 4, 5]" in error
 
 
 def test_from_another_folder_on_the_shipped_clips(tmp_path):

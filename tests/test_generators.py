@@ -99,7 +99,7 @@ def test_dataset_and_generate_see_the_same_input_and_the_split_is_in_time(target
     assert [*training.indices, *held_out.indices] == list(range(40)) and len(held_out) == 4
 
 
-@pytest.mark.parametrize("gen_type", [1, 2, 3, 4])
+@pytest.mark.parametrize("gen_type", [1, 2, 3, 4, 5])
 def test_contract(gen_type, target, weights):
     """uint8 BGR images of the canvas's size; the same calls give the same images; the input is left as it was."""
     from DanceDemo import GENERATORS
@@ -118,7 +118,9 @@ def test_contract(gen_type, target, weights):
     for image in runs[0]:
         assert image.shape == (target.size, target.size, 3) and image.dtype == np.uint8
     assert all(np.array_equal(a, b) for a, b in zip(*runs, strict=True))
-    assert np.array_equal(runs[0][0], runs[0][2]) and not np.array_equal(runs[0][0], runs[0][1])
+    if gen_type < 5:  # it goes on from what it showed last
+        assert np.array_equal(runs[0][0], runs[0][2])
+    assert not np.array_equal(runs[0][0], runs[0][1])
     assert all(np.array_equal(s.joints, b) for s, b in zip(skeletons, before, strict=True))
 
 
