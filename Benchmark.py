@@ -30,14 +30,13 @@ import cv2
 import numpy as np
 
 from CommandLine import ROOT, Parser, need, quiet_stderr, run
-from DanceDemo import check_output
+from DanceDemo import SOURCE, check_output
 from GenNearest import NearestSkeleton
 from Skeleton import MODEL_FOLDER, PoseDetector, detect_all, find_model
 from VideoReader import VideoReader, VideoWriter
 from VideoSkeleton import TARGET, VideoSkeleton, extract
 
 OUTPUT = ROOT / "data" / "Dance" / "Benchmark"
-SOURCE = ROOT / "data" / "sample" / "source.mp4"
 QUERIES = 50  # of the nearest neighbour
 BATCH = 16  # images of a training step
 LOWER = ("ms", "s", "MB")  # units of which less is better

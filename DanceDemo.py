@@ -228,7 +228,7 @@ def main():
     if args.gen_type not in GENERATORS or args.layout not in LAYOUTS:  # constants edited by hand
         parser.error(f"GEN_TYPE is one of {list(GENERATORS)}, LAYOUT one of {LAYOUTS}")
 
-    if args.continuity < 0 or (args.continuity and args.gen_type != 1):
+    if not 0 <= args.continuity < float("inf") or (args.continuity and args.gen_type != 1):
         parser.error("--continuity is a number from 0 up, and for GEN_TYPE 1 only")
     name, make = GENERATORS[args.gen_type]
     output = args.output or ROOT / "data" / "Dance" / f"DanceDemo-{name}.mp4"

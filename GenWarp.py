@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 from scipy.spatial import cKDTree
 
-from PoseTrack import heights
+from PoseTrack import heights, point
 from Skeleton import HIPS, NOSE, SHOULDERS
 from VideoSkeleton import crop
 
@@ -52,14 +52,9 @@ LENGTHEN, WIDEN = (0.6, 1.5), (0.9, 1.1)  # what a part may be stretched along a
 KEPT = 64  # frames whose parts stay in memory
 
 
-def at(joints, landmark):
-    """A landmark of joints (..., 33, 3), or the point halfway between a pair."""
-    return joints[..., landmark, :] if isinstance(landmark, int) else joints[..., landmark, :].mean(-2)
-
-
 def shapes(joints, chain, height):
     """float (N, D): what makes a chain of a track (N, 33, 3) look alike, in body heights, wherever it is."""
-    parts = [(at(joints, tip) - at(joints, root)) * np.float32([1, 1, DEPTH]) * weight
+    parts = [(point(joints, tip) - point(joints, root)) * np.float32([1, 1, DEPTH]) * weight
              for tip, root, weight in SHAPES[chain]]
     return np.concatenate(parts, -1) / height
 
@@ -67,7 +62,7 @@ def shapes(joints, chain, height):
 def arm_overlap(joints, chain, height):
     """(N,): how much an arm lies on the trunk, the head or the other hand: there the pixels are not all its own."""
     elbow, wrist, other = (13, 15, 16) if chain == "left arm" else (14, 16, 15)
-    top, bottom = at(joints, SHOULDERS)[:, :2], at(joints, HIPS)[:, :2]
+    top, bottom = point(joints, SHOULDERS)[:, :2], point(joints, HIPS)[:, :2]
     total = 0
     for joint in (elbow, wrist):
         total = total + np.clip(NEAR - _to_segment(joints[:, joint, :2], top, bottom) / height, 0, None)
@@ -160,7 +155,7 @@ class GenWarp:
         """Larger is farther. Legs stay close to the trunk's depth, whatever the detector thinks of theirs."""
         if part in ("torso", "head"):
             return 0.0 if part == "torso" else -0.08
-        z = (at(joints, PARTS[part][0])[2] + at(joints, PARTS[part][1])[2]) / 2
+        z = (point(joints, PARTS[part][0])[2] + point(joints, PARTS[part][1])[2]) / 2
         return float(z if "arm" in part else 0.3 * z + 0.02)
 
     def _map(self, part, index, joints):
@@ -169,7 +164,7 @@ class GenWarp:
         if part in ("torso", "head"):
             some = [11, 12, 23, 24] if part == "torso" else [0, 7, 8, 11, 12]
             return similarity(there[some, :2] * self._size, here[some, :2] * self._size)
-        (a, b), (c, d) = ([at(j, end)[:2] * self._size for end in PARTS[part][:2]] for j in (there, here))
+        (a, b), (c, d) = ([point(j, end)[:2] * self._size for end in PARTS[part][:2]] for j in (there, here))
         return bone_map(a, b, c, d)
 
     def _draw(self, picture, cover, image, mask, matrix):
@@ -196,7 +191,7 @@ class GenWarp:
 
 def _bone(joints, part):
     """The segment (start, end), x and y, around which a part's pixels are: its bone, longer where flesh goes on."""
-    start, end = (at(joints, landmark)[:2] for landmark in PARTS[part][:2])
+    start, end = (point(joints, landmark)[:2] for landmark in PARTS[part][:2])
     along = end - start
     if "forearm" in part:  # the hand
         return start, end + 0.55 * along

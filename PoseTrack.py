@@ -25,16 +25,16 @@ BLOCK = 0.2  # seconds of poses that `steady` works on at a time
 MIN_FLIP = 0.08  # of the body's height: what sides must be apart before a change of sides is believed or undone
 
 # (joint, its parent, landmarks that go with it), parents first: the limbs that hide behind the body.
-LIMBS = [(13, 11, ()), (14, 12, ()), (15, 13, (17, 19, 21)), (16, 14, (18, 20, 22)),
-         (25, 23, ()), (26, 24, ()), (27, 25, (29, 31)), (28, 26, (30, 32))]
+HIDING = [(13, 11, ()), (14, 12, ()), (15, 13, (17, 19, 21)), (16, 14, (18, 20, 22)),
+          (25, 23, ()), (26, 24, ()), (27, 25, (29, 31)), (28, 26, (30, 32))]
 # Landmarks left and right, of which the first three pairs decide: shoulders and arms with the face, and the legs.
 SIDES = [([11, 13, 15, 17, 19, 21, 1, 2, 3, 7, 9], [12, 14, 16, 18, 20, 22, 4, 5, 6, 8, 10]),
          ([23, 25, 27, 29, 31], [24, 26, 28, 30, 32])]
 
 
 def point(joints, landmark):
-    """(N, 3): a landmark of a track (N, 33, 3), or the point halfway between a pair of them."""
-    return joints[:, landmark] if isinstance(landmark, int) else joints[:, landmark].mean(1)
+    """(..., 3): a landmark of joints (..., 33, 3), or the point halfway between a pair of them."""
+    return joints[..., landmark, :] if isinstance(landmark, int) else joints[..., landmark, :].mean(-2)
 
 
 def heights(joints):
@@ -124,7 +124,7 @@ def _carry_hidden(joints, visibility, seconds, bounds):
     guessed = joints.copy()
     outside = ((guessed[:, :, :2] < 0) | (guessed[:, :, :2] > np.asarray(bounds))).any(2)
     unsure = (visibility < HIDDEN) | outside
-    for child, parent, carried in LIMBS:
+    for child, parent, carried in HIDING:
         known = np.flatnonzero(~unsure[:, child])
         for number in np.flatnonzero(unsure[:, child]):
             place = np.searchsorted(known, number)

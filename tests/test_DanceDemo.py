@@ -128,6 +128,9 @@ def test_continuity_plans_the_whole_dance(clip, target, tmp_path, script):
     assert jumps(calm) < jumps(plain)
     status, _, error = script(DanceDemo.main, "--gen-type", 3, "--continuity", 1)
     assert status == 2 and "GEN_TYPE 1 only" in error
+    for number in ("-1", "nan", "inf"):
+        status, _, error = script(DanceDemo.main, "--gen-type", 1, "--continuity", number)
+        assert status == 2 and "from 0 up" in error
 
 
 def test_sound_and_rate_are_the_sources(frames, clip, tmp_path, script):
