@@ -138,7 +138,7 @@ def pose_and_extraction(table, repeats):
     table.add("decoding", count / ours, "frames/s", count / bare, "OpenCV's reader")
     kinds = {"pose, tracking": lambda: detected(frames),
              "pose, tracking, with mask": lambda: detected(frames, mask=True),
-             "pose, stills": lambda: detected(frames, mode="image"),
+             "pose, stills": lambda: exhaust(detect_all(frames, workers=1)),
              "pose, stills, one detector a core": lambda: exhaust(detect_all(frames)),
              "pose, stills, one detector a core, with mask": lambda: exhaust(detect_all(frames, mask=True))}
     if (MODEL_FOLDER / "pose_landmarker_lite.task").exists():  # not worth a download here

@@ -28,7 +28,7 @@ import numpy as np
 from tqdm import tqdm
 
 from CommandLine import ROOT, Parser, UserError, positive, run, writable_folder
-from PoseTrack import FLASH, Cuts, mend
+from PoseTrack import Cuts, mend
 from Scene import MOST_BYTES, SAMPLES, background
 from Skeleton import REDUCED, Skeleton, detect_all, find_model, sha256
 from VideoReader import IMAGE_SUFFIXES, VideoReader
@@ -230,9 +230,6 @@ def _find(video, reader, path, stride, model):
         whole, sure = mend(np.stack([s.joints for _, s, _ in shot]), np.stack([s.visibility for _, s, _ in shot]),
                            np.array([number for number, _, _ in shot]) / reader.fps, bounds)
         there = ~np.isnan(whole[:, 0, 0])  # not in a glimpse between absences
-        if shot[-1][0] - shot[0][0] < FLASH * reader.fps:
-            there[:] = True  # a shot so short may be one of a folder of photos
-            whole = np.stack([s.joints for _, s, _ in shot])
         frames += [number for (number, _, _), is_kept in zip(shot, there, strict=True) if is_kept]
         spans += [span for (_, _, span), is_kept in zip(shot, there, strict=True) if is_kept]
         joints.append(whole[there])

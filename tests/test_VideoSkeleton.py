@@ -4,6 +4,7 @@ import multiprocessing
 import os
 import time
 
+import cv2
 import numpy as np
 import pytest
 from conftest import SAMPLE
@@ -100,6 +101,19 @@ def test_masks_lie_on_the_person_and_the_plate_shows_nobody(target, frames):
 def test_frames_without_a_person_are_left_out_and_counted(short, cache):
     target = VideoSkeleton.load(short)
     assert target.read == 9 and target.frames.tolist() == [1, 2, 3, 5, 6, 7]
+
+
+def test_a_folder_of_unrelated_photos_is_a_target(frames, cache, tmp_path):
+    """Each photo is a shot of its own, and none is dropped for being short."""
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for number, frame in enumerate(frames[:4]):
+        turned = frame if number % 2 else cv2.flip(cv2.resize(frame[50:450, 50:450], (512, 512)), 1)
+        cv2.imwrite(str(folder / f"{number}.png"), turned)
+    cuts = module.Cuts()
+    with VideoReader(folder) as reader:
+        assert [cuts(photo) for photo in reader] == [False, True, True, True]
+    assert VideoSkeleton.load(folder).frames.tolist() == [0, 1, 2, 3]
 
 
 def test_stride_model_content_and_schema_change_the_key(short, cache, monkeypatch, tmp_path):
