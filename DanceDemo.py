@@ -5,8 +5,8 @@
     python DanceDemo.py --source 0                                  # the webcam, live
 
 Writes data/Dance/DanceDemo-<generator>.mp4, [source with its skeleton | the target in her scene], with the source's
-frame rate and sound. 'q' in the window quits. The learned generators want their weights first: run GenVanillaNN.py or
-GenGAN.py.
+frame rate and sound. 'q' in the window quits. GEN_TYPE 1 and 5 work at once; 5 is better after GenWarp.py, and 2 to 4
+want their weights first: run GenVanillaNN.py or GenGAN.py.
 """
 
 import contextlib
@@ -24,6 +24,7 @@ import numpy as np
 from tqdm import tqdm
 
 from CommandLine import ROOT, Parser, UserError, positive, run, writable_folder
+from LimbWarp import LOOK_AHEAD
 from PoseTrack import Cuts, steady
 from Retarget import Retarget, look
 from Scene import Scene
@@ -31,14 +32,15 @@ from Skeleton import PoseDetector, detect_all
 from VideoReader import VideoReader, VideoWriter, ahead
 from VideoSkeleton import VideoSkeleton
 
-# 1 nearest frame | 2 network from 26 values | 3 network from the skeleton image | 4 GAN | 5 limbs of frames, warped
-GEN_TYPE = 1
+# 1 nearest frame | 2 network from 26 values | 3 network from the skeleton image | 4 GAN | 5 retrieve, warp, refine
+GEN_TYPE = 5
 SOURCE = ROOT / "data" / "sample" / "source.mp4"  # motion: a video, a folder of images, or 0 for the webcam
 TARGET = ROOT / "data" / "sample" / "target.mp4"  # appearance: a video of the person to show
 LAYOUT = "side-by-side"  # or "result"
 CONTINUITY = 0.0  # of GEN_TYPE 1: above 0, a sequence without jumps is planned; 4 is a good value
 LAYOUTS = ["side-by-side", "result"]
 HIGHEST = 720  # pixels of the source's frames beside the result
+WARP_WEIGHTS = ROOT / "data" / "Dance" / "DanceGenWarp.pth"
 POSES_AHEAD = 12  # frames whose pose is ready while an earlier one is generated
 
 
@@ -66,15 +68,23 @@ def _gan(target, checkpoint):
 
 
 def _warp(target, checkpoint):
-    from GenWarp import GenWarp
+    try:
+        if checkpoint is None and not WARP_WEIGHTS.exists():
+            raise UserError("GEN_TYPE 5 has no training yet: python GenWarp.py improves it")
+        from GenWarp import GenWarp
 
-    if checkpoint is not None:
-        raise UserError("GEN_TYPE 5 learns nothing yet and takes no --checkpoint; leave it out")
-    return GenWarp(target)
+        return GenWarp(target, checkpoint)
+    except UserError as error:
+        if checkpoint is not None:
+            raise
+        tqdm.write(f"{error}\n  going on without: limbs are warped, not refined", file=sys.stderr)
+    from LimbWarp import LimbWarp
+
+    return LimbWarp(target)
 
 
 # GEN_TYPE: (name in the output's path, maker(target, checkpoint) of an object with generate(skeleton) -> image and
-# paint(skeleton) -> (image, the person's mask or None for all of it); one that remembers has reset(), called at a cut)
+# paint(skeleton) -> (image, the person's mask or None for all of it); one that remembers has see and reset: `foreseen`)
 GENERATORS = {1: ("GenNearest", _nearest), 2: ("GenVanillaFromSke", _vanilla("ske")),
               3: ("GenVanillaFromSkeim", _vanilla("skeim")), 4: ("GenGAN", _gan), 5: ("GenWarp", _warp)}
 
@@ -94,16 +104,34 @@ def dance(reader, target, generator, most=None):
         shown = islice(steps, most)
         if getattr(generator, "continuity", 0) and not reader.live:
             shown = _planned(shown, reader, generator)
-        for step in shown:
+        for step in foreseen(shown, generator, 0 if reader.live else LOOK_AHEAD):
             start = time.perf_counter()
-            if step["cut"] and hasattr(generator, "reset"):
-                generator.reset()
             if step["pose"] is not None:
                 image = scene.put(*generator.paint(step["placed"]))
             step["ms"]["generate"] = (time.perf_counter() - start) * 1e3
             yield step | {"image": image}
     finally:
         steps.close()
+
+
+def foreseen(steps, generator, ahead=LOOK_AHEAD):
+    """The steps, `ahead` of them later, for a generator that remembers: it sees each placed Skeleton when it comes,
+    and forgets at a cut. For others, the steps as they are."""
+    if not hasattr(generator, "see"):
+        yield from steps
+        return
+    waiting = deque()
+    for step in steps:
+        if step["cut"]:
+            yield from waiting
+            waiting.clear()
+            generator.reset()
+        if step["pose"] is not None:
+            generator.see(step["placed"])
+        waiting.append(step)
+        if len(waiting) > ahead:
+            yield waiting.popleft()
+    yield from waiting
 
 
 def _planned(steps, reader, generator):

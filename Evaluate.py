@@ -2,6 +2,7 @@
 
     python Evaluate.py                                # what has its weights, on the shipped clips
     python Evaluate.py --minutes 2                    # trains each learned generator for two minutes first
+    python Evaluate.py --minutes 1,3,5,10,15 --image-size 256     # and judges it after 1, 3, 5... minutes
     python Evaluate.py --gen-types 1,3 --source a.mp4 --target b.mp4
 
 Two tasks. **self**: the held-out last tenth of the target video, driven by its own skeletons, the rest of the video
@@ -13,18 +14,21 @@ Each metric (Metrics.py) is taken over the whole canvas, and over the person: ea
 mask of that clip, set on plain grey, in the padded box of the truth's skeleton. Where the dancer stands is a
 convention, so in the cross task the person is moved by one constant shift of the whole clip (the median difference of
 the truth's joints and the placed ones, in whole pixels); L1, PSNR and AKD are also given as they come ("raw").
-Baselines: GEN_TYPE 1, the mean frame, the background plate. L1, PSNR, AKD, MKR, flicker and jitter take every frame;
-SSIM, MS-SSIM, ST-LPIPS and tOF every EVERY-th.
+Baselines: GEN_TYPE 1, the mean frame, the background plate, and GEN_TYPE 5 before its training. L1, PSNR, AKD, MKR,
+flicker and jitter take every frame; SSIM, MS-SSIM, ST-LPIPS and tOF every EVERY-th.
 
-Prints Markdown tables; writes beside --output: .json, .png (contact sheet), .mp4 (side by side), -bars.png. JSON:
-{"machine", "commit", "date", "rows": [{"task", "generator", "region": "frame", "person" or "raw", "metrics": {}}]};
-the row of the generator "retargeting" has, in px at the truth clip's size, what Retarget.py made of the source.
+Prints Markdown tables; writes beside --output: .json, .png (contact sheet), .mp4 (side by side), -bars.png and, with
+more than one number of minutes, -curves.png. JSON: {"machine", "commit", "date", "rows": [{"task", "generator",
+"minutes": of training here or null, "region": "frame", "person" or "raw", "metrics": {}}]}; the row of the generator
+"retargeting" has, in px at the truth clip's size, what Retarget.py made of the source.
 """
 
 import argparse
 import subprocess
 import sys
 from contextlib import closing
+from functools import partial
+from itertools import pairwise
 from pathlib import Path
 
 import cv2
@@ -34,22 +38,22 @@ from tqdm import tqdm
 import Metrics
 from Benchmark import save
 from CommandLine import ROOT, Parser, UserError, need, positive, run
-from DanceDemo import GENERATORS, SOURCE, check_output, dance
-from PoseDataset import HELD_OUT
+from DanceDemo import GENERATORS, SOURCE, check_output, dance, foreseen
+from LimbWarp import LimbWarp
+from PoseDataset import training_frames
 from Scene import Scene
+from Scoreboard import bars, curves, label, pictures, small, table
 from Skeleton import REDUCED
-from VideoReader import VideoReader, VideoWriter
+from VideoReader import VideoReader
 from VideoSkeleton import TARGET, VideoSkeleton, crop
 
 TRUTH = ROOT / "data" / "sample" / "truth.mp4"
 OUTPUT = ROOT / "data" / "Dance" / "Evaluate"
-TRAINING = {2: ["GenVanillaNN.py", "--input", "ske"], 3: ["GenVanillaNN.py"], 4: ["GenGAN.py"]}
+TRAINING = {2: ["GenVanillaNN.py", "--input", "ske"], 3: ["GenVanillaNN.py"], 4: ["GenGAN.py"], 5: ["GenWarp.py"]}
 EVERY = 10  # frames between those of the slow metrics
 PAD = 0.15  # of the box around the truth's skeleton
 GREY = 128
 FEWEST = 20  # frames of a target that can be judged
-ROWS, CELL = 5, 200  # frames on the contact sheet, pixels of one there and in the film
-CHART = ["ST-LPIPS", "PSNR", "AKD", "tOF", "jitter"]
 
 
 def gen_types(text):
@@ -57,6 +61,14 @@ def gen_types(text):
     numbers = [int(word) if word.isdigit() else 0 for word in text.split(",")]
     if not set(numbers) <= set(GENERATORS):
         raise argparse.ArgumentTypeError(f"{text!r} is no list of {', '.join(map(str, GENERATORS))}")
+    return numbers
+
+
+def minutes(text):
+    """argparse type: "1,3" -> [1.0, 3.0], each longer than the one before."""
+    numbers = [positive(float)(word) for word in text.split(",")]
+    if any(after <= before for before, after in pairwise(numbers)):
+        raise argparse.ArgumentTypeError(f"{text!r}: each number of minutes must be above the one before")
     return numbers
 
 
@@ -89,20 +101,22 @@ def danced(source, target, generator):
 
 def reenacted(target, numbers, generator):
     """Canvas images of the self task."""
-    scene = Scene(target)
+    scene, skeletons = Scene(target), [target.skeleton(index) for index in numbers]
     if getattr(generator, "continuity", 0):
-        generator.plan([[target.skeleton(index) for index in numbers]])
-    return [crop(scene.put(*generator.paint(target.skeleton(index))), target.box, target.size) for index in numbers]
+        generator.plan([skeletons])
+    steps = foreseen(({"cut": False, "pose": s, "placed": s} for s in skeletons), generator)
+    return [crop(scene.put(*generator.paint(step["placed"])), target.box, target.size) for step in steps]
 
 
-def judged(name, made, real, shift, perceptual):
-    """Rows of one generator. made: {task: images}; real: {task: Clip} of those tasks that have a truth."""
+def judged(name, trained, made, real, shift, perceptual):
+    """Rows of one generator after `trained` minutes. made: {task: images}; real: {task: Clip} of the tasks that have a
+    truth."""
     rows = []
     for task, truth in real.items():
         moved = shift if task == "cross" else (0, 0)
         clip = Clip(made[task], truth.fps)
         for region, metrics in judge(truth, clip, moved, perceptual, raw=task == "cross").items():
-            rows.append({"task": task, "generator": name, "region": region, "metrics": metrics})
+            rows.append({"task": task, "generator": name, "minutes": trained, "region": region, "metrics": metrics})
     return rows
 
 
@@ -181,70 +195,15 @@ def retargeting(steps, target, truth, source_size):
     return {name: round(float(value), 3) for name, value in told.items()}
 
 
-def train(gen_type, args):
-    """Train one generator for args.minutes in a process of its own; returns its checkpoint."""
-    name = f"{args.output.name}-{GENERATORS[gen_type][0]}-{args.image_size}px-{args.minutes:g}min.pth"
-    path = args.output.parent / name
+def train(gen_type, args, before, after):
+    """Train one generator, `before` minutes old, until it is `after`, in a process of its own; returns its weights."""
+    path = args.output.parent / f"{args.output.name}-{GENERATORS[gen_type][0]}-{args.image_size}px.pth"
     command = [sys.executable, ROOT / TRAINING[gen_type][0], *TRAINING[gen_type][1:], "--target", args.target,
-               "--minutes", str(args.minutes), "--epochs", "1000000", "--image-size", str(args.image_size),
-               "--checkpoint", path]
+               "--minutes", str(after - before), "--epochs", "1000000", "--image-size", str(args.image_size),
+               "--checkpoint", path, *(["--resume"] if before else [])]
     if subprocess.run(command).returncode:
         raise UserError(f"the training failed: {' '.join(map(str, command))}")
     return path
-
-
-def table(rows, task, region):
-    """Markdown lines of the rows of one task and region."""
-    rows = [row for row in rows if (row["task"], row["region"]) == (task, region)]
-    if not rows:
-        return []
-    names = list(rows[0]["metrics"])
-    where = {"frame": "whole frame", "person": "person", "raw": "person, raw"}.get(region, region)
-    lines = ["", f"| {task}, {where} | {' | '.join(names)} |", "|---" * (len(names) + 1) + "|"]
-    for row in rows:
-        values = " | ".join("-" if row["metrics"][name] is None else f"{row['metrics'][name]:.4g}" for name in names)
-        lines.append(f"| {row['generator']} | {values} |")
-    return lines
-
-
-def small(image):
-    """The image inside a CELL x CELL square, its shape kept."""
-    scale = CELL / max(image.shape[:2])
-    image = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
-    height, width = image.shape[:2]
-    top, left = (CELL - height) // 2, (CELL - width) // 2
-    return cv2.copyMakeBorder(image, top, CELL - height - top, left, CELL - width - left, cv2.BORDER_CONSTANT)
-
-
-def pictures(columns, fps, outputs):
-    """Write the film and the contact sheet. columns: {name: CELL x CELL images}, all equally many."""
-    head = np.full((24, CELL * len(columns), 3), 255, np.uint8)
-    for number, name in enumerate(columns):
-        cv2.putText(head, name, (number * CELL + 4, 17), cv2.FONT_HERSHEY_SIMPLEX, 0.45, (0, 0, 0), 1, cv2.LINE_AA)
-    rows = [np.hstack(row) for row in zip(*columns.values(), strict=True)]
-    with VideoWriter(outputs[".mp4"], fps) as writer:
-        for row in rows:
-            writer.write(np.vstack([head, row]))
-    shown = np.linspace(0, len(rows) - 1, ROWS + 2).round().astype(int)[1:-1]
-    outputs[".png"].write_bytes(cv2.imencode(".png", np.vstack([head, *(rows[n] for n in shown)]))[1])
-
-
-def bars(rows, task, path):
-    """Bar chart of the CHART metrics over the person."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    rows = [row for row in rows if (row["task"], row["region"]) == (task, "person")]
-    figure, axes = pyplot.subplots(1, len(CHART), figsize=(3 * len(CHART), 3), layout="constrained")
-    arrow = {"PSNR": "higher is better", "jitter": "1 is ideal"}
-    for axis, name in zip(axes, CHART, strict=True):
-        axis.barh([row["generator"] for row in rows][::-1], [row["metrics"][name] or 0 for row in rows][::-1])
-        axis.set_title(f"{name} ({arrow.get(name, 'lower is better')})", fontsize=9)
-        axis.tick_params(labelsize=8, labelleft=axis is axes[0])
-    figure.suptitle(f"{task} task, over the person", fontsize=10)
-    figure.savefig(path, dpi=110)
 
 
 def main():
@@ -254,7 +213,8 @@ def main():
     parser.add_argument("--target", default=TARGET, type=Path, help="appearance: video of the person")
     parser.add_argument("--truth", type=Path, help="the target doing the source's motion; default: the shipped one "
                                                    "for the shipped pair")
-    parser.add_argument("--minutes", type=positive(float), help="train each learned generator so long first")
+    parser.add_argument("--minutes", type=minutes, default=[], help="train each learned generator so long first; with "
+                                                                    "commas between, judge it after each")
     parser.add_argument("--image-size", type=int, default=64, help="pixels of those trained")
     parser.add_argument("--continuity", type=positive(float), help="also GEN_TYPE 1 with this --continuity")
     parser.add_argument("--output", default=OUTPUT, type=Path, help="where pictures and JSON go, without ending")
@@ -262,6 +222,8 @@ def main():
     args = parser.parse_args()
     need("skimage", "torchmetrics", "stlpips_pytorch", "matplotlib")
     outputs = {ending: args.output.with_name(args.output.name + ending) for ending in (".png", ".mp4", "-bars.png")}
+    if len(args.minutes) > 1:
+        outputs["-curves.png"] = args.output.with_name(args.output.name + "-curves.png")
     outputs[".json"] = args.json or args.output.with_name(args.output.name + ".json")
     for path in outputs.values():
         check_output(path, filter(None, (args.source, args.target, args.truth)))
@@ -274,7 +236,7 @@ def evaluate(args, outputs):
     target = VideoSkeleton.load(args.target)
     if len(target) < FEWEST:
         raise UserError(f"{args.target} shows a person in {len(target)} frames; it takes {FEWEST} to judge anything")
-    count = len(target) - max(1, round(len(target) * HELD_OUT))
+    count = training_frames(target)
     missing = []
     perceptual = Metrics.StLpips()
     with VideoReader(args.source) as reader:
@@ -289,15 +251,15 @@ def evaluate(args, outputs):
             real["cross"] = Clip([crop(frame, target.box, target.size) for frame in reader], fps)
         columns["truth"] = [small(image) for image in real["cross"].images]
     rows, shift, steps = [], (0, 0), []
-    for name, make in makers(args).items():
-        tqdm.write(f"{name} ...", file=sys.stderr)
+    for name, trained, make in makers(args):
+        tqdm.write(f"{label(name, trained)} ...", file=sys.stderr)
         try:
             generator, blind = make(target), make(target.first(count))  # for the self task it knows no held-out frame
         except UserError as error:
             missing.append(f"{name} is left out: {error}")
             continue
         images, steps = danced(args.source, target, generator)
-        columns[name] = [small(image) for image in images]
+        columns[label(name, trained)] = [small(image) for image in images]
         if truth and len(images) != len(real["cross"].images):
             raise UserError(f"{truth} has {len(real['cross'].images)} frames and the result {len(images)}; "
                             "a truth shows the source's motion frame by frame")
@@ -305,27 +267,34 @@ def evaluate(args, outputs):
             shift = common_shift(real["cross"], steps, target.size)
             told = retargeting(steps, target, truth, source_size)
             if told:
-                rows.append({"task": "cross", "generator": "retargeting", "region": "13 joints", "metrics": told})
+                rows.append({"task": "cross", "generator": "retargeting", "minutes": None, "region": "13 joints",
+                             "metrics": told})
         made = {"cross": images, "self": reenacted(target, range(count, len(target)), blind)}
-        rows += judged(name, made, real, shift, perceptual)
+        rows += judged(name, trained, made, real, shift, perceptual)
     for name, image in baselines(target.first(count)).items():
-        rows += judged(name, {task: [image] * len(clip.images) for task, clip in real.items()}, real, shift, perceptual)
+        rows += judged(name, None, {task: [image] * len(clip.images) for task, clip in real.items()}, real, shift,
+                       perceptual)
     told = save(rows, outputs[".json"])
     pictures(columns, fps, outputs)
     bars(rows, "cross" if truth else "self", outputs["-bars.png"])
+    if len(args.minutes) > 1:
+        curves(rows, "cross" if truth else "self", outputs["-curves.png"])
     report(told, missing, args, outputs)
 
 
 def makers(args):
-    """{name: maker(target) of a generator}, trained first where args.minutes asks for it."""
-    found = {}
+    """Yields (name, minutes of training or None, maker(target) of a generator), trained where args.minutes says so."""
     for gen_type in args.gen_types:
         name, make = GENERATORS[gen_type]
-        path = train(gen_type, args) if args.minutes and gen_type in TRAINING else None
-        found[name] = lambda target, make=make, path=path: make(target, path)
+        if gen_type not in TRAINING or not args.minutes:
+            yield name, None, partial(make, checkpoint=None)
         if gen_type == 1 and args.continuity:
-            found["GenNearest, continuity"] = lambda target, make=make: make(target, None, args.continuity)
-    return found
+            yield f"{name}, continuity", None, partial(make, checkpoint=None, continuity=args.continuity)
+        if gen_type == 5 and args.minutes:
+            yield name, 0, LimbWarp
+        if gen_type in TRAINING:
+            for before, after in pairwise([0, *args.minutes]):
+                yield name, after, partial(make, checkpoint=train(gen_type, args, before, after))
 
 
 def common_shift(real, steps, size):
@@ -336,7 +305,7 @@ def common_shift(real, steps, size):
 
 
 def report(told, missing, args, outputs):
-    sizes = f"trained {args.minutes:g} min at {args.image_size} px, " if args.minutes else ""
+    sizes = f"trained {args.minutes[-1]:g} min at {args.image_size} px, " if args.minutes else ""
     print(f"{told['machine']['processor']}, {told['machine']['cores']} cores; {sizes}{told['date']}, {told['commit']}")
     for task, region in (("cross", "13 joints"), ("cross", "person"), ("cross", "raw"), ("cross", "frame"),
                          ("self", "person"), ("self", "frame")):

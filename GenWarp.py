@@ -1,224 +1,252 @@
-"""GEN_TYPE 5, retrieve and warp: each limb from the frame where it looked most alike, carried to where it is wanted.
+"""GEN_TYPE 5, retrieve, warp, refine: limbs of real frames, carried to their places, mended by a small network.
 
-    python DanceDemo.py --gen-type 5        # no training: works at once
+    python DanceDemo.py                                   # no training needed: limb-wise warping works at once
+    python GenWarp.py                                     # learns to mend what that leaves: seams, fringes, shadows
+    python GenWarp.py --target me.mp4 --minutes 15
+    python GenWarp.py --resume --epochs 400 --minutes 15  # go on
 
-The body is five chains (trunk with head, arms, legs) of twelve parts. For each chain the target's frame is retrieved
-whose chain has the most similar shape, apart from where it is; each part of it is carried by an affine map from its
-bone there to its bone here, and drawn, far to near, over the background. Every pixel is a real one, so it is sharp;
-every limb goes where it is asked to, so it moves smoothly. In the line of Xu et al. (Video-based Characters, SIGGRAPH
-2011: retrieval, then warping) and Balakrishnan et al. (CVPR 2018: a warp for each limb, over a background).
+LimbWarp.py draws the person from the target's own pixels. The network sees that picture small (LOW pixels) and tells
+three things for every place: how the picture should shift (flow), what to add to its colours, and where the person is
+not or is missing. The full picture is only sampled and blended, and what is taken away has a sharp edge, so it stays
+as sharp as the video. Trained on the target video itself:
+each frame is asked for while the frames around it in time may not be used, as it will be in use.
+After Siarohin et al. (NeurIPS 2019: flow and occlusion from a small network) and Balakrishnan et al. (CVPR 2018).
+
+Saves data/Dance/DanceGenWarp.pth, curves for TensorBoard in data/Dance/runs and a grid [skeleton | generated | real]
+of held-out poses beside the weights.
 """
 
-from collections import OrderedDict
+import math
+import os
 
 import cv2
 import numpy as np
-from scipy.spatial import cKDTree
+import torch
+import torch.nn.functional as F
+from torch import nn
 
-from PoseTrack import heights, point
-from Skeleton import HIPS, NOSE, SHOULDERS
-from VideoSkeleton import crop
+import Training
+from CommandLine import run
+from LimbWarp import CHAINS, LimbWarp
+from PoseDataset import PoseDataset, pose_input, to_tensor, training_frames
 
-# Each part's bone (a pair of landmarks stands for the point between them) and its radius in body heights.
-PARTS = {
-    "torso": (SHOULDERS, HIPS, 0.13), "head": (SHOULDERS, NOSE, 0.10),
-    "left upper arm": (11, 13, 0.055), "left forearm": (13, 15, 0.045),
-    "right upper arm": (12, 14, 0.055), "right forearm": (14, 16, 0.045),
-    "left thigh": (23, 25, 0.075), "left shin": (25, 27, 0.055), "left foot": (27, 31, 0.04),
-    "right thigh": (24, 26, 0.075), "right shin": (26, 28, 0.055), "right foot": (28, 32, 0.04),
-}
-CHAINS = {
-    "trunk": ["torso", "head"],
-    "left arm": ["left upper arm", "left forearm"], "right arm": ["right upper arm", "right forearm"],
-    "left leg": ["left thigh", "left shin", "left foot"], "right leg": ["right thigh", "right shin", "right foot"],
-}
-# A chain's shape: differences (landmark, from landmark, weight).
-SHAPES = {
-    "trunk": [(11, HIPS, 1), (12, HIPS, 1), (23, HIPS, 1), (24, HIPS, 1), (NOSE, SHOULDERS, 2), (7, SHOULDERS, 1.5),
-              (8, SHOULDERS, 1.5)],
-    "left arm": [(13, 11, 1), (15, 13, 1), (19, 15, 1), (11, SHOULDERS, 0.7)],
-    "right arm": [(14, 12, 1), (16, 14, 1), (20, 16, 1), (12, SHOULDERS, 0.7)],
-    "left leg": [(25, 23, 1), (27, 25, 1), (31, 27, 1), (23, HIPS, 0.7)],
-    "right leg": [(26, 24, 1), (28, 26, 1), (32, 28, 1), (24, HIPS, 0.7)],
-}
-DEPTH = 0.35  # weight of z in a shape: the detector is less sure of it
-CONTINUITY, SWITCH = 0.7, 0.001  # costs of a change of a shape's error, and of going on with another frame
-CANDIDATES = 48  # frames considered for a chain
-OVERLAP, NEAR = 0.3, 0.13  # cost, in shape^2 per body height, of an arm that in its frame is NEAR the trunk or a hand
-LABELS = 128  # pixels of a part's mask
-SHARED, REACH = 0.35, 2.4  # in radii: how far a part goes on beneath its neighbour, and from its bone
-SOLID = 0.35, 0.65  # between these a part's mask goes from nothing to all
-LENGTHEN, WIDEN = (0.6, 1.5), (0.9, 1.1)  # what a part may be stretched along and across its bone
-KEPT = 64  # frames whose parts stay in memory
+EPOCHS = 400
+MINUTES = 15.0
+BATCH_SIZE = 8
+LEARNING_RATE = 1e-3
+CHECKPOINT = Training.DANCE / "DanceGenWarp.pth"
+LOW = 128  # pixels, at most, of what the network sees
+PLANES = 10  # of its input: warped picture, background, skeleton (RGB each), and how far each pixel is the person's
+WIDTHS = (32, 64, 96, 128)  # channels at each halving
+FLOW = 0.06  # of the picture: the longest shift
+SMOOTH = 8  # pixels of LOW: colours change no faster than over so many, so that they shade and do not paint
+EDGE = 0.3, 0.4  # where the person begins to be taken away, and how much further she is gone: half a person is none
+AROUND = 0.06  # of the picture: so far beside the person it may change (her shadow)
+PERSON = 4.0  # weight of an error on the person, besides 1 for the whole picture
+DETAIL, MASK = 1.0, 0.5  # weights of the losses of detail and of masks
+BARRED = 0.3, 2.0  # seconds around a frame that may not be used for it, from and to
+KEPT = 1500  # frames that stay in memory while training, 0.3 MB each at 256 pixels
+RANKS = 6  # a chain is taken from one of so many most alike frames
 
 
-def shapes(joints, chain, height):
-    """float (N, D): what makes a chain of a track (N, 33, 3) look alike, in body heights, wherever it is."""
-    parts = [(point(joints, tip) - point(joints, root)) * np.float32([1, 1, DEPTH]) * weight
-             for tip, root, weight in SHAPES[chain]]
-    return np.concatenate(parts, -1) / height
+class Refiner(nn.Module):
+    """Stack (B, PLANES, S, S) in [-1, 1] -> image and mask (B, 4, S, S) in [-1, 1].
+
+    The network (U-Net: Ronneberger et al., MICCAI 2015) begins as the identity: its last layer starts at zero.
+    """
+
+    def __init__(self):
+        super().__init__()
+        self.down, self.up = nn.ModuleList(), nn.ModuleList()
+        before = PLANES
+        for after in WIDTHS:
+            self.down.append(nn.Sequential(_block(before, after, stride=2), _block(after, after)))
+            before = after
+        for after in WIDTHS[-2::-1]:
+            self.up.append(_block(before + after, after))
+            before = after
+        self.last = nn.Conv2d(before, 6 * 4, 3, padding=1)
+        nn.init.zeros_(self.last.weight)
+        nn.init.zeros_(self.last.bias)
+
+    def forward(self, stack):
+        size = stack.shape[-1]
+        change = self.change(shrink(stack))
+        change = F.interpolate(change.float(), size=(size, size), mode="bilinear", align_corners=False)
+        return compose(stack, change)
+
+    def change(self, low):
+        """(B, PLANES, s, s) -> (B, 6, s, s): flow x and y as shares of the picture, colours to add to those in [-1, 1],
+        and the person: from -1, taken away, to 1, missing."""
+        stages, x = [], low
+        for layer in self.down:
+            x = layer(x)
+            stages.append(x)
+        stages.pop()
+        for layer in self.up:
+            x = layer(torch.cat([F.interpolate(x, scale_factor=2.0), stages.pop()], 1))
+        change = F.pixel_shuffle(self.last(x), 2)
+        flow, colour, person = change.split([2, 3, 1], 1)
+        colour = F.interpolate(F.avg_pool2d(colour, SMOOTH), low.shape[-2:], mode="bilinear", align_corners=False)
+        reach = 2 * round(AROUND * low.shape[-1]) + 1
+        near = (F.max_pool2d(low[:, 9:], reach, 1, reach // 2) > -1).to(colour.dtype)
+        return torch.cat([FLOW * torch.tanh(flow), colour, torch.tanh(person)], 1) * near
 
 
-def arm_overlap(joints, chain, height):
-    """(N,): how much an arm lies on the trunk, the head or the other hand: there the pixels are not all its own."""
-    elbow, wrist, other = (13, 15, 16) if chain == "left arm" else (14, 16, 15)
-    top, bottom = point(joints, SHOULDERS)[:, :2], point(joints, HIPS)[:, :2]
-    total = 0
-    for joint in (elbow, wrist):
-        total = total + np.clip(NEAR - _to_segment(joints[:, joint, :2], top, bottom) / height, 0, None)
-    for place in (other, NOSE):
-        away = np.linalg.norm(joints[:, wrist, :2] - joints[:, place, :2], axis=1)
-        total = total + np.clip(NEAR - away / height, 0, None)
-    return total
+def _block(before, after, stride=1):
+    return nn.Sequential(nn.Conv2d(before, after, 3, stride, 1, bias=False), nn.BatchNorm2d(after), nn.LeakyReLU(0.1))
 
 
-def _to_segment(points, start, end):
-    """Distance of points (..., 2) from the segment start-end."""
-    along = end - start
-    share = ((points - start) * along).sum(-1) / np.maximum((along * along).sum(-1), 1e-9)
-    return np.linalg.norm(points - (start + np.clip(share, 0, 1)[..., None] * along), axis=-1)
+def shrink(stack):
+    """A stack at LOW pixels, or as it is."""
+    return F.adaptive_avg_pool2d(stack, LOW) if stack.shape[-1] > LOW else stack
 
 
-class GenWarp:
-    """Generator 5 for a target (a VideoSkeleton). It remembers what it showed last: `reset` at a cut."""
+def compose(stack, change):
+    """The refined image and mask: the picture and its cover sampled where the flow says, the background where the
+    person is taken away, and the colours added. Both (B, ., S, S)."""
+    picture, plate, cover = stack[:, :3], stack[:, 3:6], stack[:, 9:]
+    size = stack.shape[-1]
+    place = (torch.arange(size, device=stack.device, dtype=torch.float32) + 0.5) / size
+    grid = torch.stack([place[None, :].expand(size, size), place[:, None].expand(size, size)], -1)
+    grid = (grid + change[:, :2].permute(0, 2, 3, 1)) * 2 - 1
+    moved = F.grid_sample(torch.cat([picture, cover], 1), grid, padding_mode="border", align_corners=False)
+    person = change[:, 5:]
+    erased = ((-person - EDGE[0]) / EDGE[1]).clamp(0, 1)
+    erased = erased * erased * (3 - 2 * erased)
+    image = moved[:, :3] * (1 - erased) + plate * erased + change[:, 2:5]
+    return torch.cat([image, (moved[:, 3:] + 2 * (torch.relu(person) - erased)).clamp(-1, 1)], 1)
 
-    def __init__(self, target):
-        self._target, self._size = target, target.size
-        self._plate = crop(target.plate, target.box, target.size)
-        self._height = float(np.percentile(heights(target.joints), 90))
-        self._shapes, self._trees, self._known = {}, {}, OrderedDict()
+
+class WarpDataset(PoseDataset):
+    """Pairs (stack, image) of a target: each frame drawn from others by LimbWarp, as (PLANES, S, S) in [-1, 1], and
+    its real image and mask. Which others differs from epoch to epoch."""
+
+    def __init__(self, target, kind, image_size):
+        super().__init__(target, kind, image_size)
+        self._known = training_frames(target)  # a held-out frame is drawn from these too
+        self._warp = LimbWarp(target.first(self._known), image_size, KEPT)
+        self._plate = to_tensor(self._warp.plate)
+        self._seconds = target.frames / target.fps
+        self._random = 0, 0
+
+    def set_epoch(self, seed, epoch):
+        self._random = seed, epoch
+
+    def __getitem__(self, index):
+        drawn, image = super().__getitem__(index)
+        rng = np.random.default_rng([*self._random, index])
+        joints = self._target.joints[index]
+        away = np.abs(self._seconds[:self._known] - self._seconds[index]) > rng.uniform(*BARRED)
+        if not away.any():
+            away[:] = True
+        frames = {}
         for chain in CHAINS:
-            values = shapes(target.joints, chain, self._height)
-            cost = np.zeros(len(target))
-            if "arm" in chain:
-                cost = OVERLAP * arm_overlap(target.joints, chain, self._height)
-            self._shapes[chain] = np.concatenate([values, np.sqrt(cost)[:, None]], 1)  # wanted: no overlap
-            self._trees[chain] = cKDTree(self._shapes[chain])
-        self._grid = (np.mgrid[:LABELS, :LABELS][::-1].transpose(1, 2, 0) + 0.5).astype(np.float32) / LABELS
-        self.reset()
+            alike = self._warp.alike(chain, joints)
+            alike = alike[away[alike]]
+            frames[chain] = int(alike[rng.integers(min(RANKS, len(alike)))])
+        return stack(*self._warp.draw(joints, frames), self._plate, drawn), image
 
-    def reset(self):
-        """Forget what was shown before."""
-        self._last = {}
 
-    def generate(self, skeleton):
-        """The image (uint8 H x W x 3 BGR, the canvas's size) of a Skeleton."""
-        return self.paint(skeleton)[0]
+def step(fabric, network, optimizer, stack, real):
+    """One training step; returns its losses."""
+    losses = loss(network(stack), real)
+    optimizer.zero_grad()
+    fabric.backward(sum(losses.values()))
+    optimizer.step()
+    return losses
+
+
+def stack(picture, cover, plate, drawn):
+    """The network's input (PLANES, S, S) of what LimbWarp drew and of tensors of the plate and the drawn skeleton."""
+    return torch.cat([to_tensor(picture), plate, drawn, torch.from_numpy(cover)[None] * 2 - 1])
+
+
+def loss(made, real):
+    """{name: loss} of images and masks (B, 4, S, S) in [-1, 1]: the person counts more than the background, and what
+    is lost of the differences between neighbouring pixels, at three scales, is an error of its own."""
+    weight = 1 + PERSON * (F.max_pool2d(torch.maximum(made.detach()[:, 3:], real[:, 3:]), 9, 1, 4) * 0.5 + 0.5)
+    image, truth = made[:, :3], real[:, :3]
+    colour = (weight * (image - truth).abs()).mean()
+    detail = 0
+    for _ in range(3):
+        for axis in (2, 3):
+            difference = torch.diff(image, dim=axis) - torch.diff(truth, dim=axis)
+            detail = detail + (difference.abs() * weight.narrow(axis, 0, difference.shape[axis])).mean()
+        image, truth, weight = (F.avg_pool2d(x, 2) for x in (image, truth, weight))
+    return {"colour": colour, "detail": DETAIL * detail, "mask": MASK * F.l1_loss(made[:, 3:], real[:, 3:])}
+
+
+class GenWarp(LimbWarp):
+    """Generator 5 for a target (a VideoSkeleton), refined by the network of its checkpoint."""
+
+    name = "GenWarp"
+
+    def __init__(self, target, checkpoint=None, device="auto", size=None):
+        super().__init__(target, size)
+        words = ["--checkpoint", str(checkpoint)] if checkpoint else []
+        train = Training.command("GenWarp.py", words, target.path)
+        state = Training.load_checkpoint(checkpoint or CHECKPOINT, self.name, train, target)
+        self._image_size = state["config"]["image_size"]
+        self._device = Training.pick_device(device)
+        self._network = Refiner()
+        self._network.load_state_dict(state["model"])
+        self._network.eval().to(self._device)
+        self._low = min(LOW, self._image_size)
+        self._plate_low = to_tensor(self._lower(self.plate))
+        self._reach = np.ones((2 * round(AROUND * self._low) + 3,) * 2, np.uint8)  # one more: the change is enlarged
+        x = np.arange(self.size, dtype=np.float32)
+        self._place = np.dstack(np.meshgrid(x, x))
+        torch.set_num_threads(max(1, (os.cpu_count() or 2) - 1))  # as in GenVanillaNN
 
     def paint(self, skeleton):
-        """The image, and the person's mask in it (uint8 H x W, 255 inside)."""
-        joints, drawn = skeleton.joints, []
-        for chain, parts in CHAINS.items():
-            index = self._retrieve(chain, joints)
-            image, masks = self._parts(index)
-            for part in parts:
-                drawn.append((self._depth(part, joints), image, masks[part], self._map(part, index, joints)))
-        picture, cover = self._plate.copy(), np.zeros((self._size, self._size), np.float32)
-        for _, image, mask, matrix in sorted(drawn, key=lambda item: -item[0]):
-            self._draw(picture, cover, image, mask, matrix)
-        # its soft edges are on the background already: the mask holds all of them
-        return picture, cv2.dilate((cover > 0).astype(np.uint8) * 255, np.ones((5, 5), np.uint8))
+        """The image, and a mask (uint8 H x W, 255 inside) that holds all of it that is not background."""
+        picture, cover = self.draw(skeleton.joints, self.follow(skeleton))
+        near = cv2.dilate((self._lower(cover) > 0).astype(np.uint8) * 255, self._reach)
+        x, y, width, height = cv2.boundingRect(near)
+        if not width:
+            return picture, np.zeros((self.size, self.size), np.uint8)
+        # nothing changes outside the box: what follows is done inside it
+        change = self._change(picture, cover, skeleton)
+        scale = self.size / self._low
+        left, top = int(x * scale), int(y * scale)
+        inside = np.s_[top:math.ceil((y + height) * scale), left:math.ceil((x + width) * scale)]
+        flow, colour, person = (cv2.resize(part, (self.size, self.size))[inside] for part in change)
+        erased = np.clip((-person - EDGE[0]) / EDGE[1], 0, 1)
+        erased *= erased * (3 - 2 * erased)
+        moved = cv2.remap(picture, self._place[inside] + flow * self.size, None, cv2.INTER_LINEAR,
+                          borderMode=cv2.BORDER_REPLICATE)
+        moved = cv2.blendLinear(moved, np.ascontiguousarray(self.plate[inside]), 1 - erased, erased)
+        picture[inside] = cv2.add(moved, colour * 127.5, dtype=cv2.CV_8U)
+        return picture, cv2.resize(near, (self.size, self.size), interpolation=cv2.INTER_NEAREST)
 
-    def _retrieve(self, chain, joints):
-        """Index of the frame whose chain is like the wanted one and goes on from the one shown before."""
-        known, wanted = self._shapes[chain], np.append(shapes(joints, chain, self._height), 0)
-        near = np.atleast_1d(self._trees[chain].query(wanted, min(CANDIDATES, len(known)))[1])
-        if chain in self._last:
-            index, error = self._last[chain]
-            near = np.append(near, [index, min(index + 1, len(known) - 1)])
-        errors = known[near] - wanted
-        cost = (errors ** 2).sum(1)
-        if chain in self._last:
-            cost += CONTINUITY * ((errors - error) ** 2).sum(1) + SWITCH * (near != index)
-        best = cost.argmin()
-        self._last[chain] = int(near[best]), errors[best]
-        return int(near[best])
+    def _lower(self, image):
+        return cv2.resize(image, (self._low, self._low), interpolation=cv2.INTER_AREA)
 
-    def _parts(self, index):
-        """(canvas image, {part: mask float32 LABELS x LABELS in [0, 1]}) of a frame of the target."""
-        if index not in self._known:
-            joints = self._target.joints[index]
-            person = cv2.resize(self._target.mask(index), (LABELS, LABELS), interpolation=cv2.INTER_AREA)
-            person = person.astype(np.float32) / 255
-            away = {part: _to_segment(self._grid, *_bone(joints, part)) / (radius * self._height)
-                    for part, (_, _, radius) in PARTS.items()}
-            nearest = np.min(list(away.values()), 0)
-            masks = {part: person * np.clip((nearest + SHARED - own) / SHARED, 0, 1) * np.clip((REACH - own) * 2, 0, 1)
-                     for part, own in away.items()}
-            self._known[index] = self._target.image(index), masks
-            if len(self._known) > KEPT:
-                self._known.popitem(last=False)
-        self._known.move_to_end(index)
-        return self._known[index]
-
-    def _depth(self, part, joints):
-        """Larger is farther. Legs stay close to the trunk's depth, whatever the detector thinks of theirs."""
-        if part in ("torso", "head"):
-            return 0.0 if part == "torso" else -0.08
-        z = (point(joints, PARTS[part][0])[2] + point(joints, PARTS[part][1])[2]) / 2
-        return float(z if "arm" in part else 0.3 * z + 0.02)
-
-    def _map(self, part, index, joints):
-        """2 x 3 affine map from the frame's canvas to this one, in pixels."""
-        there, here = self._target.joints[index], joints
-        if part in ("torso", "head"):
-            some = [11, 12, 23, 24] if part == "torso" else [0, 7, 8, 11, 12]
-            return similarity(there[some, :2] * self._size, here[some, :2] * self._size)
-        (a, b), (c, d) = ([point(j, end)[:2] * self._size for end in PARTS[part][:2]] for j in (there, here))
-        return bone_map(a, b, c, d)
-
-    def _draw(self, picture, cover, image, mask, matrix):
-        """Draw a part onto the picture, in the box that holds it."""
-        rows, columns = np.flatnonzero(mask.max(1) > SOLID[0]), np.flatnonzero(mask.max(0) > SOLID[0])
-        if not len(rows):
-            return
-        scale = self._size / LABELS
-        x, y = np.array([columns[0], columns[-1] + 1]) * scale, np.array([rows[0], rows[-1] + 1]) * scale
-        corners = np.array([[x[i], y[j], 1] for i in (0, 1) for j in (0, 1)]) @ matrix.T
-        left, top = np.clip(np.floor(corners.min(0)) - 1, 0, self._size).astype(int)
-        right, bottom = np.clip(np.ceil(corners.max(0)) + 1, 0, self._size).astype(int)
-        if right <= left or bottom <= top:
-            return
-        size, inside = (right - left, bottom - top), np.s_[top:bottom, left:right]
-        matrix = matrix - np.array([[0, 0, left], [0, 0, top]])
-        grown = matrix @ np.array([[scale, 0, scale / 2 - 0.5], [0, scale, scale / 2 - 0.5], [0, 0, 1]])
-        colours = cv2.warpAffine(image, matrix, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-        share = (cv2.warpAffine(mask, grown, size, flags=cv2.INTER_LINEAR) - SOLID[0]) / (SOLID[1] - SOLID[0])
-        share = np.clip(share, 0, 1)
-        picture[inside] = cv2.blendLinear(colours, np.ascontiguousarray(picture[inside]), share, 1 - share)
-        cover[inside] = np.maximum(cover[inside], share)
+    @torch.inference_mode()
+    def _change(self, picture, cover, skeleton):
+        """Flow (s x s x 2), colours (s x s x 3 BGR) and person (s x s) that the network wants changed."""
+        drawn = F.adaptive_avg_pool2d(pose_input(skeleton, "image", self._image_size), self._low)
+        pictures = stack(self._lower(picture), self._lower(cover), self._plate_low, drawn)[None].to(self._device)
+        change = self._network.change(pictures)[0].float().cpu().permute(1, 2, 0).contiguous().numpy()
+        return change[:, :, :2], change[:, :, 4:1:-1], change[:, :, 5]
 
 
-def _bone(joints, part):
-    """The segment (start, end), x and y, around which a part's pixels are: its bone, longer where flesh goes on."""
-    start, end = (point(joints, landmark)[:2] for landmark in PARTS[part][:2])
-    along = end - start
-    if "forearm" in part:  # the hand
-        return start, end + 0.55 * along
-    if part == "head":
-        return start + 0.1 * along, end + 0.9 * along
-    if "foot" in part:
-        return start - 0.2 * along, end + 0.35 * along
-    return start, end
+def train(args):
+    fabric = Training.launch(args)
+    config = {"pose": "image", "image_size": args.image_size}
+    network = Refiner().to(memory_format=torch.channels_last)
+    optimizer = torch.optim.Adam(network.parameters(), LEARNING_RATE)
+    network, optimizer = fabric.setup(network, optimizer)
+    loop = Training.Loop(fabric, args, GenWarp.name, config, {"model": network}, {"model": optimizer}, WarpDataset)
+    for pictures, real in loop:
+        loop.log(**step(fabric, network, optimizer, pictures, real))
 
 
-def similarity(start, end):
-    """2 x 3: turn, scale and shift that lay points (N, 2) on others with least squares (Umeyama 1991, in the plane)."""
-    middle, goal = start.mean(0), end.mean(0)
-    a, b = start - middle, end - goal
-    size = max((a * a).sum(), 1e-9)
-    cosine, sine = (a * b).sum() / size, (a[:, 0] * b[:, 1] - a[:, 1] * b[:, 0]).sum() / size
-    turn = np.array([[cosine, -sine], [sine, cosine]])
-    return np.column_stack([turn, goal - turn @ middle])
+def main():
+    parser = Training.parser(__doc__, CHECKPOINT, EPOCHS, MINUTES, BATCH_SIZE, image_size=256)
+    train(parser.parse_args())
 
 
-def bone_map(a, b, c, d):
-    """2 x 3: lays the bone a-b on c-d by its middle, stretched along within LENGTHEN and across within WIDEN."""
-    old, new = b - a, d - c
-    length = max(np.linalg.norm(old), 1e-6)
-    stretch, angle = np.linalg.norm(new) / length, np.arctan2(new[1], new[0]) - np.arctan2(old[1], old[0])
-    along = old / length
-    across = np.array([-along[1], along[0]])
-    scale = np.clip(stretch, *LENGTHEN) * np.outer(along, along) + np.clip(stretch, *WIDEN) * np.outer(across, across)
-    turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]) @ scale
-    return np.column_stack([turn, (c + d) / 2 - turn @ (a + b) / 2])
+if __name__ == "__main__":
+    run(main)

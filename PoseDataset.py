@@ -6,13 +6,13 @@ to a network's input: training and `generate` both call them, so they can't drif
 
 import os
 
-import cv2
 import numpy as np
 import torch
 from torch.utils.data import Dataset, Subset
 from tqdm import tqdm
 
 from CommandLine import UserError
+from VideoSkeleton import resize
 
 HELD_OUT = 0.1  # of the video, its end: neighbouring frames are nearly equal, so a random split would leak
 
@@ -72,10 +72,18 @@ class PoseDataset(Dataset):
         image = torch.from_numpy(self.images[index].copy())
         return pose_input(self._target.skeleton(index), self._kind, self._image_size), image
 
+    def set_epoch(self, seed, epoch):
+        """A new epoch begins; here, every epoch has the same pairs."""
+
     def split(self):
         """(training, held out): the held-out frames are the last tenth of the video, at least one of two."""
-        count = len(self) - max(1, round(len(self) * HELD_OUT)) if len(self) > 1 else 1
+        count = training_frames(self._target)
         return Subset(self, range(count)), Subset(self, range(count, len(self)) if len(self) > 1 else range(1))
+
+
+def training_frames(target):
+    """How many frames of the target, from the first, are trained on; those after them are held out."""
+    return len(target) - max(1, round(len(target) * HELD_OUT)) if len(target) > 1 else 1
 
 
 def reduced_images(target, image_size):
@@ -96,11 +104,3 @@ def reduced_images(target, image_size):
         finally:
             part.unlink(missing_ok=True)
     return np.load(path, mmap_mode="r", allow_pickle=False)
-
-
-def resize(image, size):
-    """A square image at size x size pixels: averaged when it shrinks, bicubic when it grows."""
-    if image.shape[0] == size:
-        return image
-    shrink = size < image.shape[0]
-    return cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA if shrink else cv2.INTER_CUBIC)

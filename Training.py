@@ -39,13 +39,13 @@ SAVE = 60  # seconds, at most, between two saves
 SAMPLES = 8  # held-out poses in the grid
 
 
-def parser(doc, checkpoint, epochs, minutes, batch_size):
+def parser(doc, checkpoint, epochs, minutes, batch_size, image_size=IMAGE_SIZES[0]):
     """The flags of every training script, with its defaults."""
     flags = Parser(doc)
     flags.add_argument("--target", default=TARGET, help="video of the person to learn")
     flags.add_argument("--epochs", type=positive(int), default=epochs, help="end after so many in all")
     flags.add_argument("--minutes", type=positive(float), default=minutes, help="end after so many, if sooner")
-    flags.add_argument("--image-size", type=int, choices=IMAGE_SIZES, default=IMAGE_SIZES[0], help="pixels")
+    flags.add_argument("--image-size", type=int, choices=IMAGE_SIZES, default=image_size, help="pixels")
     flags.add_argument("--batch-size", type=positive(int), default=batch_size, help="images a step")
     flags.add_argument("--checkpoint", default=checkpoint, type=Path, help="where the weights go")
     flags.add_argument("--resume", action="store_true", help="go on from the last weights saved there")
@@ -129,12 +129,13 @@ class Loop:
     modules: {"model": the generator's network, ...}; optimizers: {name: optimizer}. Both belong to Fabric (`setup`).
     The loop ends after args.epochs, after args.minutes, or at Ctrl-C, saves, and leaves with status 130 after the
     latter. With args.resume it begins where X-last.pth stopped, to the same batch and the same random numbers.
+    dataset: PoseDataset, or what has its interface, where the network takes something else than a pose.
     """
 
-    def __init__(self, fabric, args, generator, config, modules, optimizers):
+    def __init__(self, fabric, args, generator, config, modules, optimizers, dataset=PoseDataset):
         self._fabric, self._args, self._modules, self._optimizers = fabric, args, modules, optimizers
         target = VideoSkeleton.load(args.target)
-        training, held_out = PoseDataset(target, config["pose"], args.image_size).split()
+        training, held_out = dataset(target, config["pose"], args.image_size).split()
         batch = min(args.batch_size, len(training))
         self._sampler = DistributedSampler(training, fabric.world_size, fabric.global_rank, seed=args.seed)
         self._loader = DataLoader(training, batch, sampler=self._sampler, drop_last=True, generator=torch.Generator())
@@ -221,6 +222,7 @@ class Loop:
     def _batches(self):
         """The batches of this epoch that are still to do, in the order that seed and epoch give."""
         self._sampler.set_epoch(self.epoch)
+        self._training.dataset.set_epoch(self._args.seed, self.epoch)
         done = self.step % len(self._loader)
         for number, (pose, image) in enumerate(self._loader):
             if number >= done:

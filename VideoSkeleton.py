@@ -265,6 +265,14 @@ def crop(image, box, size):
     return image if side == size else cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA)
 
 
+def resize(image, size):
+    """A square image at size x size pixels: averaged when it shrinks, bicubic when it grows."""
+    if image.shape[0] == size:
+        return image
+    shrink = size < image.shape[0]
+    return cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA if shrink else cv2.INTER_CUBIC)
+
+
 def _store(video, path, frames, box, size):
     """Second pass: write the canvas images of `frames` as JPEG, end to end.
 

@@ -49,9 +49,11 @@ def weights(clip, tmp_path_factory):
     """Each learned generator, trained for one epoch on the clip: {GEN_TYPE: checkpoint}."""
     import GenGAN
     import GenVanillaNN
+    import GenWarp
 
     folder, paths = tmp_path_factory.mktemp("weights"), {}
-    for gen_type, module, kind in ((2, GenVanillaNN, "ske"), (3, GenVanillaNN, "skeim"), (4, GenGAN, None)):
+    for gen_type, module, kind in ((2, GenVanillaNN, "ske"), (3, GenVanillaNN, "skeim"), (4, GenGAN, None),
+                                   (5, GenWarp, None)):
         paths[gen_type] = folder / f"{gen_type}.pth"
         module.train(SimpleNamespace(target=clip, epochs=1, minutes=1.0, image_size=64, batch_size=12, resume=False,
                                      seed=0, checkpoint=paths[gen_type], device="cpu", dry_run=False, input=kind,

@@ -11,8 +11,9 @@ import GenGAN
 import GenVanillaNN
 from CommandLine import UserError
 from GenNearest import GenNearest, NearestSkeleton, plan_sequence
-from PoseDataset import PoseDataset, normalise, pose_input, resize, to_image, to_tensor
+from PoseDataset import PoseDataset, normalise, pose_input, to_image, to_tensor
 from Skeleton import Skeleton
+from VideoSkeleton import resize
 
 
 def brute_force(vectors, query):
@@ -125,7 +126,7 @@ def test_contract(gen_type, target, weights):
 
 
 @pytest.mark.parametrize("gen_type, script", [(2, "GenVanillaNN.py --input ske"), (3, "GenVanillaNN.py"),
-                                              (4, "GenGAN.py")])
+                                              (4, "GenGAN.py"), (5, "GenWarp.py")])
 def test_missing_foreign_and_mistaken_weights_are_refused_with_the_command(gen_type, script, target, weights, tmp_path):
     from DanceDemo import GENERATORS
     from VideoSkeleton import VideoSkeleton
@@ -139,7 +140,7 @@ def test_missing_foreign_and_mistaken_weights_are_refused_with_the_command(gen_t
     with pytest.raises(UserError, match=f"another target.*{command}"):
         make(other, weights[gen_type])
     with pytest.raises(UserError, match="train"):
-        make(target, weights[{2: 3, 3: 4, 4: 2}[gen_type]])
+        make(target, weights[{2: 3, 3: 4, 4: 5, 5: 2}[gen_type]])
 
 
 @pytest.mark.parametrize("config", [{"pose": "reduced", "image_size": 64}, {"pose": "full", "image_size": 128},
