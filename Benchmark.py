@@ -15,12 +15,11 @@ many times better than the reference; the last three are null where there is non
 
 import json
 import os
-import platform
+import shutil
 import subprocess
 import sys
 import tempfile
 import time
-from datetime import date
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -30,45 +29,18 @@ import cv2
 import numpy as np
 
 from CommandLine import ROOT, Parser, need, quiet_stderr, run
-from DanceDemo import SOURCE, check_output
+from DanceDemo import GENERATORS, SOURCE, check_output, dance
 from GenNearest import NearestSkeleton
+from LimbWarp import LimbWarp
+from Scoreboard import growth, save
 from Skeleton import MODEL_FOLDER, PoseDetector, detect_all, find_model
 from VideoReader import VideoReader, VideoWriter
-from VideoSkeleton import TARGET, VideoSkeleton, extract
+from VideoSkeleton import TARGET, VideoSkeleton, cache_folder, extract
 
 OUTPUT = ROOT / "data" / "Dance" / "Benchmark"
 QUERIES = 50  # of the nearest neighbour
 BATCH = 16  # images of a training step
 LOWER = ("ms", "s", "MB")  # units of which less is better
-
-
-def machine():
-    """{"processor", "cores", "system", "python"} of this machine."""
-    processor = platform.processor() or platform.machine()
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():  # Linux: platform tells the architecture only
-        names = [line.split(":")[1].strip() for line in cpuinfo.read_text().splitlines() if "model name" in line]
-        processor = names[0] if names else processor
-    return {"processor": processor, "cores": os.cpu_count(), "system": platform.platform(),
-            "python": platform.python_version()}
-
-
-def commit():
-    """Short hash of the code's commit, with "+" if it was changed since; "" outside git."""
-    words = ["git", "-C", str(ROOT), "describe", "--always", "--dirty=+", "--exclude=*"]
-    try:
-        return subprocess.run(words, capture_output=True, text=True).stdout.strip()
-    except OSError:
-        return ""
-
-
-def save(rows, path):
-    """Write {"machine", "commit", "date", "rows"} as JSON, whole or not at all; returns it."""
-    told = {"machine": machine(), "commit": commit(), "date": date.today().isoformat(), "rows": rows}
-    part = path.with_name(path.name + ".part")
-    part.write_text(json.dumps(told, indent=1) + "\n")
-    os.replace(part, path)
-    return told
 
 
 class Table:
@@ -158,6 +130,7 @@ def pose_and_extraction(table, repeats):
 TREE = """
 import os, numpy as np
 from GenNearest import NearestSkeleton
+from LimbWarp import LimbWarp
 def resident():
     return int(open("/proc/self/statm").read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
 vectors = np.random.default_rng(0).random(({size}, 26))
@@ -209,14 +182,15 @@ def training(table, target, sizes, steps):
 
     import GenGAN
     import GenVanillaNN
+    import GenWarp
     from PoseDataset import PoseDataset, normalise
     from Training import pick_device, pick_precision
 
     torch.set_num_threads(os.cpu_count() or 1)
     fast, curves = pick_precision(pick_device("cpu")), {}
 
-    def speed(fabric, config, loader, gan):
-        network = GenVanillaNN.build(config)
+    def speed(fabric, config, loader, gan=False, warp=False):
+        network = GenWarp.build() if warp else GenVanillaNN.build(config)
         network, optimizer = fabric.setup(network, torch.optim.Adam(network.parameters(), 1e-3))
         judge = judge_optimizer = None
         if gan:
@@ -229,7 +203,7 @@ def training(table, target, sizes, steps):
             if gan:
                 GenGAN.step(fabric, network, judge, optimizer, judge_optimizer, pose, real)
             else:
-                GenVanillaNN.step(fabric, network, optimizer, pose, real)
+                (GenWarp if warp else GenVanillaNN).step(fabric, network, optimizer, pose, real)
         return steps * BATCH / (time.perf_counter() - start)
 
     kinds = (("GEN_TYPE 2", "reduced", False), ("GEN_TYPE 3", "image", False), ("GEN_TYPE 4", "image", True))
@@ -247,6 +221,11 @@ def training(table, target, sizes, steps):
                 table.add(f"training {label} at {size} px, {precision}", rate, "images/s", reference,
                           "float32 loop over image files")
             curves.setdefault(f"training {label}", []).append((size ** 2, 1e3 / rate))
+    for size in sizes:  # its pictures are drawn while it trains
+        loader = DataLoader(GenWarp.WarpDataset(target, "image", size), BATCH, shuffle=True)
+        rate = speed(Fabric(accelerator="cpu", devices=1, precision=fast), {}, loader, warp=True)
+        table.add(f"training GEN_TYPE 5 at {size} px, {fast}", rate, "images/s")
+        curves.setdefault("training GEN_TYPE 5", []).append((size ** 2, 1e3 / rate))
     return curves
 
 
@@ -268,58 +247,86 @@ class ImageFiles:
 
 
 def all_images(generator, skeletons):
+    if hasattr(generator, "reset"):
+        generator.reset()
     for skeleton in skeletons:
         generator.generate(skeleton)
 
 
-def generation(table, target, sizes, repeats):
-    """Milliseconds of generate() of each generator, at each size, with weights that are not trained."""
+def untrained(gen_type, target, size, path):
+    """Write a checkpoint with random weights for generator 2 to 5."""
     import GenVanillaNN
-    from DanceDemo import GENERATORS
+    import GenWarp
     from Training import SCHEMA, save_checkpoint
 
-    skeletons = [target.skeleton(index) for index in range(0, len(target), max(1, len(target) // 50))]
-    for gen_type, (name, make) in GENERATORS.items():
-        for size in [None] if gen_type in (1, 5) else sizes:
-            with tempfile.TemporaryDirectory() as folder:
-                path = None
-                if size:
-                    config = {"pose": "reduced" if gen_type == 2 else "image", "image_size": size}
-                    path = Path(folder) / "weights.pth"
-                    save_checkpoint({"schema": SCHEMA, "generator": "GenGAN" if gen_type == 4 else "GenVanillaNN",
-                                     "target": target.identity, "config": config,
-                                     "model": GenVanillaNN.build(config).state_dict()}, path)
-                generator = make(target, path)
+    config = {"pose": "reduced" if gen_type == 2 else "image", "image_size": size}
+    network = GenWarp.build() if gen_type == 5 else GenVanillaNN.build(config)
+    save_checkpoint({"schema": SCHEMA, "generator": {4: "GenGAN", 5: "GenWarp"}.get(gen_type, "GenVanillaNN"),
+                     "target": target.identity, "config": config, "model": network.state_dict()}, path)
+    return path
+
+
+def generation(table, target, sizes, repeats):
+    """Milliseconds of generate() for each pose of the source, with weights that are not trained."""
+    from GenWarp import GenWarp
+
+    with VideoReader(SOURCE) as reader:
+        steps = dance(reader, target, GENERATORS[1][1](target, None), 120)
+        skeletons = [step["placed"] for step in steps if step["pose"]]
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "weights.pth"
+        made = {"GenNearest": lambda: GENERATORS[1][1](target, None)}
+        for gen_type in (2, 3, 4):
+            name, make = GENERATORS[gen_type]
+            for size in sizes:
+                made[f"{name} at {size} px"] = lambda make=make, gen_type=gen_type, size=size: make(
+                    target, untrained(gen_type, target, size, path))
+        for size in (256, 512):  # of what is drawn: the network is the same
+            made |= {f"LimbWarp at {size} px": partial(LimbWarp, target, size),
+                     f"GenWarp at {size} px": lambda size=size: GenWarp(target, untrained(5, target, 256, path),
+                                                                        size=size)}
+        for name, make in made.items():
+            generator = make()
             generator.generate(skeletons[0])
             taken, = in_turn(repeats, partial(all_images, generator, skeletons))
-            table.add(f"generate, {name}" + (f" at {size} px" if size else ""), taken / len(skeletons) * 1e3, "ms")
+            table.add(f"generate, {name}", taken / len(skeletons) * 1e3, "ms")
 
 
 def demo(table, times):
-    """The demo end to end with its stages, and its memory on a clip `times` as long."""
+    """The demo end to end with its stages, GEN_TYPE 1 and 5, and its memory on a clip `times` as long."""
     with tempfile.TemporaryDirectory() as folder:
         folder, peaks = Path(folder), []
         with VideoReader(SOURCE) as reader:
             frames, fps = list(reader), reader.fps
-        long = folder / "long.mp4"
+        long, small, report = folder / "long.mp4", folder / "small.mp4", folder / "report.json"
         with VideoWriter(long, fps) as writer:
             for _ in range(times):
                 for frame in frames:
                     writer.write(frame)
-        alone = len(frames) / seconds(lambda: exhaust(detect_all(VideoReader(SOURCE))))
-        tracking = len(frames) / seconds(lambda: bare_loop(bare_read(SOURCE)))
-        for source in (SOURCE, long):
-            report = folder / "report.json"
-            words = ["--gen-type", "1", "--source", source, "--output", folder / "out.mp4", "--report", report,
-                     "--no-window"]
+        with VideoReader(TARGET) as reader, VideoWriter(small, reader.fps) as writer:
+            for frame in reader:
+                writer.write(cv2.resize(frame, (256, 256), interpolation=cv2.INTER_AREA))
+
+        def told(gen_type, source, *words):
+            words = ["--gen-type", gen_type, "--source", source, "--output", folder / "out.mp4", "--report", report,
+                     "--no-window", *words]
             peaks.append(peak([sys.executable, ROOT / "DanceDemo.py", *words]))
-        told = json.loads(report.read_text())
-    speed = told["frames_per_second"]
-    table.add(f"demo end to end, GEN_TYPE 1, {times * len(frames)} frames", speed, "frames/s", alone,
-              "its pose detection alone")
-    table.add("the same", speed, "frames/s", tracking, "bare read + detect_for_video loop")
-    for stage, ms in told["stage_ms"].items():
-        table.add(f"demo, {stage}", ms, "ms")
+            return json.loads(report.read_text())
+
+        told(1, SOURCE)
+        nearest = told(1, long)
+        alone = times * len(frames) / seconds(lambda: exhaust(detect_all(VideoReader(long))))
+        tracking = times * len(frames) / seconds(lambda: bare_loop(bare_read(long)))
+        weights = untrained(5, VideoSkeleton.load(small), 256, folder / "weights.pth")
+        warp = told(5, long, "--target", small, "--checkpoint", weights)
+        shutil.rmtree(cache_folder(small))
+    for label, report in (("GEN_TYPE 1", nearest), ("GEN_TYPE 5 at 256 px", warp)):
+        speed = report["frames_per_second"]
+        table.add(f"demo end to end, {label}, {times * len(frames)} frames", speed, "frames/s", alone,
+                  "its pose detection alone")
+        table.add("the same", speed, "frames/s", tracking, "bare read + detect_for_video loop")
+        for stage, ms in report["stage_ms"].items():
+            table.add(f"demo, {label}, {stage}", ms, "ms")
     if all(peaks):
         table.add(f"peak memory of the demo, clip {times} times as long", peaks[1], "MB", peaks[0], "the short clip")
 
@@ -342,25 +349,6 @@ def peak(words):
     return int(told.stdout) / (1e6 if sys.platform == "darwin" else 1e3)
 
 
-def plot(curves, path):
-    """Cost against size, log-log, with the exponent of a power law fitted to each."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    figure, axes = pyplot.subplots(1, 2, figsize=(10, 4), layout="constrained")
-    for label, points in curves.items():
-        sizes, costs = np.array(points).T
-        exponent = np.polyfit(np.log(sizes), np.log(costs), 1)[0]
-        axes[int("training" in label)].loglog(sizes, costs, "o-", label=f"{label}: size^{exponent:.2f}")
-    for axis, what in zip(axes, (("poses", "ms a query"), ("pixels", "ms an image")), strict=True):
-        axis.set(xlabel=what[0], ylabel=what[1])
-        axis.grid(True, which="both", alpha=0.3)
-        axis.legend(fontsize=8)
-    figure.savefig(path, dpi=110)
-
-
 def main():
     parser = Parser(__doc__)
     parser.add_argument("--quick", action="store_true", help="fewer sizes and repeats")
@@ -381,7 +369,7 @@ def main():
     generation(table, target, [64, 128, 256], 1 if quick else 5)
     demo(table, 3 if quick else 10)
     told = save(table.rows, path)
-    plot(curves, picture)
+    growth(curves, picture)
     print(f"\n{told['machine']['processor']}, {told['machine']['cores']} cores, {told['date']}, {told['commit']}\n"
           f"written: {path}, {picture}")
 

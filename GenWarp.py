@@ -89,8 +89,14 @@ class Refiner(nn.Module):
         flow, colour, person = change.split([2, 3, 1], 1)
         colour = F.interpolate(F.avg_pool2d(colour, SMOOTH), low.shape[-2:], mode="bilinear", align_corners=False)
         reach = 2 * round(AROUND * low.shape[-1]) + 1
-        near = (F.max_pool2d(low[:, 9:], reach, 1, reach // 2) > -1).to(colour.dtype)
+        near = F.max_pool2d(low[:, 9:], (reach, 1), 1, (reach // 2, 0))  # rows, then columns: faster than both at once
+        near = (F.max_pool2d(near, (1, reach), 1, (0, reach // 2)) > -1).to(colour.dtype)
         return torch.cat([FLOW * torch.tanh(flow), colour, torch.tanh(person)], 1) * near
+
+
+def build():
+    """The network, with its weights channels_last as in GenVanillaNN.build."""
+    return Refiner().to(memory_format=torch.channels_last)
 
 
 def _block(before, after, stride=1):
@@ -189,9 +195,12 @@ class GenWarp(LimbWarp):
         state = Training.load_checkpoint(checkpoint or CHECKPOINT, self.name, train, target)
         self._image_size = state["config"]["image_size"]
         self._device = Training.pick_device(device)
-        self._network = Refiner()
+        self._network = build()
         self._network.load_state_dict(state["model"])
-        self._network.eval().to(self._device)
+        # half the digits where they are fast: 0.7 of the time on a CPU, and a level of difference at edges
+        half = Training.pick_precision(self._device) == "bf16-mixed"
+        self._type = torch.bfloat16 if half else torch.float32
+        self._network.eval().to(self._device, self._type)
         self._low = min(LOW, self._image_size)
         self._plate_low = to_tensor(self._lower(self.plate))
         self._reach = np.ones((2 * round(AROUND * self._low) + 3,) * 2, np.uint8)  # one more: the change is enlarged
@@ -227,15 +236,16 @@ class GenWarp(LimbWarp):
     def _change(self, picture, cover, skeleton):
         """Flow (s x s x 2), colours (s x s x 3 BGR) and person (s x s) that the network wants changed."""
         drawn = F.adaptive_avg_pool2d(pose_input(skeleton, "image", self._image_size), self._low)
-        pictures = stack(self._lower(picture), self._lower(cover), self._plate_low, drawn)[None].to(self._device)
-        change = self._network.change(pictures)[0].float().cpu().permute(1, 2, 0).contiguous().numpy()
+        pictures = stack(self._lower(picture), self._lower(cover), self._plate_low, drawn)[None]
+        change = self._network.change(pictures.to(self._device, self._type))[0]
+        change = np.ascontiguousarray(change.float().cpu().permute(1, 2, 0).numpy())
         return change[:, :, :2], change[:, :, 4:1:-1], change[:, :, 5]
 
 
 def train(args):
     fabric = Training.launch(args)
     config = {"pose": "image", "image_size": args.image_size}
-    network = Refiner().to(memory_format=torch.channels_last)
+    network = build()
     optimizer = torch.optim.Adam(network.parameters(), LEARNING_RATE)
     network, optimizer = fabric.setup(network, optimizer)
     loop = Training.Loop(fabric, args, GenWarp.name, config, {"model": network}, {"model": optimizer}, WarpDataset)

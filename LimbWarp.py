@@ -12,9 +12,11 @@ from collections import OrderedDict
 
 import cv2
 import numpy as np
+from scipy.ndimage import percentile_filter
 from scipy.spatial import cKDTree
 
 from PoseTrack import heights, point
+from Retarget import STANDING
 from Skeleton import HIPS, NOSE, SHOULDERS
 from VideoSkeleton import crop, resize
 
@@ -45,10 +47,12 @@ CONTINUITY, SWITCH = 0.3, 0.0005  # costs of a change of a shape's error, and of
 LOOK_AHEAD = 10  # poses that a retrieval may know of what comes
 CANDIDATES = 64  # frames considered for a chain
 OVERLAP, NEAR = 0.3, 0.13  # cost, in shape^2 per body height, of limbs that in their frame are so NEAR each other
+ZOOM, NEARBY = 80, 2.0  # percentile, over so many seconds to each side, of the heights that tell a frame's body height
 LABELS = 128  # pixels of a part's mask
 SHARED, REACH = 0.35, 2.4  # in radii: how far a part goes on beneath its neighbour, and from its bone
 SOLID = 0.35, 0.65  # between these a part's mask goes from nothing to all
-LENGTHEN, WIDEN = (0.6, 1.5), (0.9, 1.1)  # what a part may be stretched along and across its bone
+LENGTHEN, WIDEN = (0.6, 1.5), (0.9, 1.1)  # what a part may be stretched along and across its bone,
+SCALE = 0.8, 1.25  # and head and torso as a whole, beside the change of the body's height in the picture
 KEPT = 64  # frames whose parts stay in memory, 0.9 MB each at 512 pixels
 
 
@@ -56,7 +60,7 @@ def shapes(joints, chain, height):
     """float (N, D): what makes a chain of a track (N, 33, 3) look alike, in body heights, wherever it is."""
     parts = [(point(joints, tip) - point(joints, root)) * np.float32([1, 1, DEPTH]) * weight
              for tip, root, weight in SHAPES[chain]]
-    return np.concatenate(parts, -1) / height
+    return np.concatenate(parts, -1) / np.reshape(height, (-1, 1))
 
 
 def overlap(joints, chain, height):
@@ -139,11 +143,14 @@ class LimbWarp:
     def __init__(self, target, size=None, kept=KEPT):
         self._target, self.size, self._most = target, size or target.size, kept
         self.plate = resize(crop(target.plate, target.box, target.size), self.size)
-        self._height = float(np.percentile(heights(target.joints), 90))
+        seen = heights(target.joints)
+        self._height = float(np.percentile(seen, STANDING))  # that of the skeletons asked for
+        # and in each frame: as it moves closer or the camera zooms, a body grows
+        self._heights = percentile_filter(seen, ZOOM, int(2 * NEARBY * target.fps) + 1, mode="nearest")
         self._known = {}
         for chain in CHAINS:
-            cost = np.sqrt(OVERLAP * overlap(target.joints, chain, self._height))  # wanted: none
-            self._known[chain] = np.column_stack([shapes(target.joints, chain, self._height), cost])
+            cost = np.sqrt(OVERLAP * overlap(target.joints, chain, self._heights))  # wanted: none
+            self._known[chain] = np.column_stack([shapes(target.joints, chain, self._heights), cost])
         self._paths = {chain: Path(known) for chain, known in self._known.items()}
         self._grid = (np.mgrid[:LABELS, :LABELS][::-1].transpose(1, 2, 0) + 0.5).astype(np.float32) / LABELS
         self._kept = OrderedDict()
@@ -196,7 +203,7 @@ class LimbWarp:
         return picture, cover
 
     def _wanted(self, chain, joints):
-        return np.append(shapes(joints, chain, self._height), 0)
+        return np.append(shapes(joints[None], chain, self._height)[0], 0)
 
     def _parts(self, index):
         """(image, {part: (mask float32 in [0, 1], its left, its top)}) of a frame; masks in pixels of LABELS."""
@@ -204,11 +211,17 @@ class LimbWarp:
             joints = self._target.joints[index]
             person = cv2.resize(self._target.mask(index), (LABELS, LABELS), interpolation=cv2.INTER_AREA)
             person = person.astype(np.float32) / 255
-            away = {part: _to_segment(self._grid, *_bone(joints, part)) / (radius * self._height)
+            left, top, width, height = cv2.boundingRect((person > SOLID[0]).astype(np.uint8))
+            person, grid = (x[top:top + height, left:left + width] for x in (person, self._grid))
+            away = {part: _to_segment(grid, *_bone(joints, part)) / (radius * self._heights[index])
                     for part, (_, _, radius) in PARTS.items()}
             nearest = np.min(list(away.values()), 0)
-            masks = {part: _boxed(person * np.clip((nearest + SHARED - own) / SHARED, 0, 1)
-                                  * np.clip((REACH - own) * 2, 0, 1)) for part, own in away.items()}
+            masks = {}
+            for part, own in away.items():
+                mask = person * np.clip((nearest + SHARED - own) / SHARED, 0, 1) * np.clip((REACH - own) * 2, 0, 1)
+                x, y, width, height = cv2.boundingRect((mask > SOLID[0]).astype(np.uint8))
+                x, y = max(x - 1, 0), max(y - 1, 0)  # a pixel more on each side: the mask ends softly
+                masks[part] = mask[y:y + height + 2, x:x + width + 2] if width else mask[:0], left + x, top + y
             self._kept[index] = resize(self._target.image(index), self.size), masks
             if len(self._kept) > self._most:
                 self._kept.popitem(last=False)
@@ -225,11 +238,12 @@ class LimbWarp:
     def _map(self, part, index, joints):
         """2 x 3 affine map from the frame's canvas to this one, in pixels."""
         there, here = self._target.joints[index], joints
+        size = self._height / self._heights[index]
         if part in ("torso", "head"):
             some = [11, 12, 23, 24] if part == "torso" else [0, 7, 8, 11, 12]
-            return similarity(there[some, :2] * self.size, here[some, :2] * self.size)
+            return similarity(there[some, :2] * self.size, here[some, :2] * self.size, size)
         (a, b), (c, d) = ([point(j, end)[:2] * self.size for end in PARTS[part][:2]] for j in (there, here))
-        return bone_map(a, b, c, d)
+        return bone_map(a, b, c, d, size)
 
     def _draw(self, picture, cover, image, mask, left, top, matrix):
         """Draw a part onto the picture, in the box that holds it."""
@@ -252,15 +266,6 @@ class LimbWarp:
         cover[inside] = np.maximum(cover[inside], share)
 
 
-def _boxed(mask):
-    """(the part of a mask that is drawn, its left, its top); of size 0 where there is none."""
-    rows, columns = np.flatnonzero(mask.max(1) > SOLID[0]), np.flatnonzero(mask.max(0) > SOLID[0])
-    if not len(rows):
-        return np.zeros((0, 0), np.float32), 0, 0
-    top, left = max(0, rows[0] - 1), max(0, columns[0] - 1)
-    return np.ascontiguousarray(mask[top:rows[-1] + 2, left:columns[-1] + 2]), left, top
-
-
 def _bone(joints, part):
     """The segment (start, end), x and y, around which a part's pixels are: its bone, longer where flesh goes on."""
     start, end = (point(joints, landmark)[:2] for landmark in PARTS[part][:2])
@@ -274,23 +279,27 @@ def _bone(joints, part):
     return start, end
 
 
-def similarity(start, end):
-    """2 x 3: turn, scale and shift that lay points (N, 2) on others with least squares (Umeyama 1991, in the plane)."""
+def similarity(start, end, size=1.0):
+    """2 x 3: turn, scale and shift that lay points (N, 2) on others with least squares (Umeyama 1991, in the plane);
+    the scale stays within SCALE times `size`."""
     middle, goal = start.mean(0), end.mean(0)
     a, b = start - middle, end - goal
-    size = max((a * a).sum(), 1e-9)
-    cosine, sine = (a * b).sum() / size, (a[:, 0] * b[:, 1] - a[:, 1] * b[:, 0]).sum() / size
+    spread = max((a * a).sum(), 1e-9)
+    turn = np.array([(a * b).sum(), (a[:, 0] * b[:, 1] - a[:, 1] * b[:, 0]).sum()]) / spread
+    scale = max(np.linalg.norm(turn), 1e-9)
+    cosine, sine = turn / scale * np.clip(scale, SCALE[0] * size, SCALE[1] * size)
     turn = np.array([[cosine, -sine], [sine, cosine]])
     return np.column_stack([turn, goal - turn @ middle])
 
 
-def bone_map(a, b, c, d):
-    """2 x 3: lays the bone a-b on c-d by its middle, stretched along within LENGTHEN and across within WIDEN."""
+def bone_map(a, b, c, d, size=1.0):
+    """2 x 3: lays the bone a-b on c-d by its middle, stretched along within LENGTHEN and across within WIDEN, times
+    `size`."""
     old, new = b - a, d - c
     length = max(np.linalg.norm(old), 1e-6)
-    stretch, angle = np.linalg.norm(new) / length, np.arctan2(new[1], new[0]) - np.arctan2(old[1], old[0])
+    stretch, angle = np.linalg.norm(new) / length / size, np.arctan2(new[1], new[0]) - np.arctan2(old[1], old[0])
     along = old / length
     across = np.array([-along[1], along[0]])
     scale = np.clip(stretch, *LENGTHEN) * np.outer(along, along) + np.clip(stretch, *WIDEN) * np.outer(across, across)
-    turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]) @ scale
+    turn = size * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]) @ scale
     return np.column_stack([turn, (c + d) / 2 - turn @ (a + b) / 2])

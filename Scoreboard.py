@@ -1,13 +1,50 @@
-"""What Evaluate.py shows of its rows: tables, the contact sheet, the film side by side, bar charts, curves."""
+"""What Evaluate.py and Benchmark.py show and keep of their rows: JSON, tables, contact sheet, film, charts."""
+
+import json
+import os
+import platform
+import subprocess
+from datetime import date
+from pathlib import Path
 
 import cv2
 import numpy as np
 
+from CommandLine import ROOT
 from VideoReader import VideoWriter
 
 ROWS, CELL = 5, 200  # frames on the contact sheet, pixels of one there and in the film
 CHART = ["ST-LPIPS", "PSNR", "AKD", "tOF", "jitter"]
 CURVES = ["ST-LPIPS", "PSNR", "AKD"]
+
+
+def machine():
+    """{"processor", "cores", "system", "python"} of this machine."""
+    processor = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():  # Linux: platform tells the architecture only
+        names = [line.split(":")[1].strip() for line in cpuinfo.read_text().splitlines() if "model name" in line]
+        processor = names[0] if names else processor
+    return {"processor": processor, "cores": os.cpu_count(), "system": platform.platform(),
+            "python": platform.python_version()}
+
+
+def commit():
+    """Short hash of the code's commit, with "+" if it was changed since; "" outside git."""
+    words = ["git", "-C", str(ROOT), "describe", "--always", "--dirty=+", "--exclude=*"]
+    try:
+        return subprocess.run(words, capture_output=True, text=True).stdout.strip()
+    except OSError:
+        return ""
+
+
+def save(rows, path):
+    """Write {"machine", "commit", "date", "rows"} as JSON, whole or not at all; returns it."""
+    told = {"machine": machine(), "commit": commit(), "date": date.today().isoformat(), "rows": rows}
+    part = path.with_name(path.name + ".part")
+    part.write_text(json.dumps(told, indent=1) + "\n")
+    os.replace(part, path)
+    return told
 
 
 def label(name, trained):
@@ -99,4 +136,19 @@ def curves(rows, task, path):
         axis.set(xlabel="minutes of training", title=f"{metric} ({better} is better)")
         axis.legend(fontsize=7)
     figure.suptitle(f"{task} task, over the person", fontsize=10)
+    figure.savefig(path, dpi=110)
+
+
+def growth(curves, path):
+    """Cost against size, log-log, with the exponent of a power law fitted to each."""
+    pyplot = _pyplot()
+    figure, axes = pyplot.subplots(1, 2, figsize=(10, 4), layout="constrained")
+    for label, points in curves.items():
+        sizes, costs = np.array(points).T
+        exponent = np.polyfit(np.log(sizes), np.log(costs), 1)[0]
+        axes[int("training" in label)].loglog(sizes, costs, "o-", label=f"{label}: size^{exponent:.2f}")
+    for axis, what in zip(axes, (("poses", "ms a query"), ("pixels", "ms an image")), strict=True):
+        axis.set(xlabel=what[0], ylabel=what[1])
+        axis.grid(True, which="both", alpha=0.3)
+        axis.legend(fontsize=8)
     figure.savefig(path, dpi=110)

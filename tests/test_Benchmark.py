@@ -3,6 +3,7 @@
 import json
 
 import Benchmark
+import Scoreboard
 from CommandLine import ROOT
 
 
@@ -13,10 +14,10 @@ def test_rows_ratios_json_and_plot(tmp_path, capsys):
     table.add("alone", 1.0, "s")
     assert [row["ratio"] for row in table.rows] == [1.5, 4.0, None]
     assert capsys.readouterr().out.splitlines()[-1] == "| alone, s | 1 |  |  |"
-    told = Benchmark.save(table.rows, tmp_path / "b.json")
+    told = Scoreboard.save(table.rows, tmp_path / "b.json")
     assert json.loads((tmp_path / "b.json").read_text()) == told and set(told) == {"machine", "commit", "date", "rows"}
     curves = {"k-d tree query": [(10, 1.0), (1000, 2.0)], "training GEN_TYPE 3": [(64, 1.0), (128, 4.0)]}
-    Benchmark.plot(curves, tmp_path / "b.png")
+    Scoreboard.growth(curves, tmp_path / "b.png")
     assert (tmp_path / "b.png").stat().st_size > 5000
 
 

@@ -1,5 +1,6 @@
 """Limb-wise warping: the maps by known geometry, the retrieval by what it must prefer, the picture against frames."""
 
+import copy
 import itertools
 
 import numpy as np
@@ -15,7 +16,9 @@ def test_similarity_and_bone_map_lay_points_where_they_belong():
     for _ in range(50):
         start, angle, scale, shift = rng.normal(size=(5, 2)), rng.uniform(0, 6), rng.uniform(0.5, 2), rng.normal(size=2)
         turn = scale * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
-        assert np.allclose(similarity(start, start @ turn.T + shift), np.column_stack([turn, shift]))
+        assert np.allclose(similarity(start, start @ turn.T + shift, scale), np.column_stack([turn, shift]))
+        held = similarity(start, start @ turn.T + shift)  # without a change of size, no more than SCALE
+        assert np.sqrt(np.linalg.det(held[:, :2])) == pytest.approx(np.clip(scale, *LimbWarp.SCALE))
         a, b = rng.normal(size=(2, 2)) * 50
         c = rng.normal(size=2) * 50
         d = c + turn @ (b - a) / scale * rng.uniform(0.7, 1.4)  # as long as it may become
@@ -30,6 +33,19 @@ def test_shapes_do_not_depend_on_place(target):
     for chain in CHAINS:
         assert np.allclose(shapes(moved, chain, 0.5), shapes(target.joints, chain, 0.5), atol=1e-5)
     assert sorted(part for parts in CHAINS.values() for part in parts) == sorted(PARTS)
+
+
+def test_a_zoom_of_the_camera_is_undone(target):
+    """Frames filmed from twice as far: the same shapes, and parts drawn twice as large."""
+    far = copy.copy(target)
+    far.joints = target.joints * np.float32(0.5)
+    near, half = LimbWarp.LimbWarp(target), LimbWarp.LimbWarp(far)
+    for chain in CHAINS:
+        assert np.allclose(near._known[chain], half._known[chain], atol=1e-5)
+    half._height = near._height  # a zoom in one shot: the skeletons asked for are as large as in the others
+    for part in PARTS:
+        one, two = (w._map(part, 5, target.joints[9])[:, :2] for w in (near, half))
+        assert np.allclose(two, 2 * one, atol=1e-4), part
 
 
 def test_the_path_is_the_cheapest_of_all_sequences():
