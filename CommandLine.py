@@ -1,4 +1,4 @@
-"""What every script's command line shares: a parser and errors that speak in one line.
+"""What every script's command line shares: a parser, and errors and warnings that speak in one line.
 
 A mistake that the user can mend is a UserError: `run` prints it as one line on standard error and exits with
 status 2, without a traceback. A traceback is therefore always a bug of ours.
@@ -12,6 +12,8 @@ import sys
 import tempfile
 import threading
 from pathlib import Path
+
+from tqdm import tqdm
 
 ROOT = Path(__file__).resolve().parent  # every default path starts here, so that the scripts run from any folder
 
@@ -66,6 +68,16 @@ def writable_folder(folder):
     return folder
 
 
+_warned = set()
+
+
+def warn(text):
+    """A line of warning on standard error, above the progress bars; the same one once only."""
+    if text not in _warned:
+        _warned.add(text)
+        tqdm.write(f"warning: {text}", file=sys.stderr)
+
+
 _quiet_lock, _quiet = threading.Lock(), []  # how many are quiet now: the file descriptors that the first one kept
 
 
@@ -73,7 +85,8 @@ _quiet_lock, _quiet = threading.Lock(), []  # how many are quiet now: the file d
 def quiet_stderr():
     """Send file descriptor 2 nowhere: native libraries greet and complain there, and offer no other way to stop it.
 
-    Threads may overlap in it: the last one to leave puts the descriptor back.
+    Threads may overlap in it: the last one to leave puts the descriptor back. What Python itself says in a script is
+    still heard: see `run`.
     """
     with _quiet_lock:
         if not _quiet:
@@ -93,8 +106,18 @@ def quiet_stderr():
                 os.close(saved)
 
 
+def _own_descriptor():
+    """Let Python's stderr go through a copy of descriptor 2, which quiet_stderr leaves alone, from now on."""
+    try:
+        if sys.stderr.fileno() == 2:
+            sys.stderr = os.fdopen(os.dup(2), "w", buffering=1, encoding=sys.stderr.encoding, errors="backslashreplace")
+    except (AttributeError, OSError):  # no stderr, or one that is not a file, as under a test
+        pass
+
+
 def run(main):
     """Call `main()` as a script does: exit status 0, 2 (UserError, one line), or 130 (Ctrl-C)."""
+    _own_descriptor()
     try:
         main()
     except UserError as error:

@@ -23,7 +23,7 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from CommandLine import ROOT, Parser, UserError, positive, run, writable_folder
+from CommandLine import ROOT, Parser, UserError, positive, run, warn, writable_folder
 from LimbWarp import LOOK_AHEAD
 from PoseTrack import Cuts, steady
 from Retarget import Retarget, look
@@ -70,14 +70,14 @@ def _gan(target, checkpoint):
 def _warp(target, checkpoint):
     try:
         if checkpoint is None and not WARP_WEIGHTS.exists():
-            raise UserError("GEN_TYPE 5 has no training yet: python GenWarp.py improves it")
+            raise UserError("GEN_TYPE 5 has no training here yet (python GenWarp.py)")
         from GenWarp import GenWarp
 
         return GenWarp(target, checkpoint)
     except UserError as error:
         if checkpoint is not None:
             raise
-        tqdm.write(f"{error}\n  going on without: limbs are warped, not refined", file=sys.stderr)
+        warn(f"{error}; going on without: limbs are warped, not refined")
     from LimbWarp import LimbWarp
 
     return LimbWarp(target)

@@ -25,7 +25,7 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from CommandLine import ROOT, UserError, quiet_stderr, writable_folder
+from CommandLine import ROOT, UserError, quiet_stderr, warn, writable_folder
 
 # The 13 joints of the reduced skeleton, left before right: nose, shoulders, elbows, wrists, hips, knees, ankles.
 REDUCED = [0, 11, 12, 13, 14, 15, 16, 23, 24, 25, 26, 27, 28]
@@ -107,6 +107,8 @@ class Skeleton:
 
 
 MOST_WORKERS = 4  # detectors side by side; each takes about 100 MB
+MOST_PEOPLE = 4  # in a still; those who are not there cost nothing
+LOST = 1.0  # heights between two pictures: farther away it is not the same person
 
 
 class PoseDetector:
@@ -127,7 +129,7 @@ class PoseDetector:
         options = vision.PoseLandmarkerOptions(
             base_options=BaseOptions(model_asset_path=str(find_model(model))),
             running_mode=vision.RunningMode.VIDEO if self._video else vision.RunningMode.IMAGE,
-            num_poses=1,  # its smoothing runs for a single person only
+            num_poses=1 if self._video else MOST_PEOPLE,  # its smoothing runs for a single person only
             output_segmentation_masks=mask,
         )
         with quiet_stderr():
@@ -138,6 +140,11 @@ class PoseDetector:
 
         Returns (skeleton, mask): Skeleton or None; float32 H x W in [0, 1] or None where not asked for or nobody.
         """
+        people = self.people(image, seconds)
+        return people[0] if people else (None, None)
+
+    def people(self, image, seconds=None):
+        """The same for everybody in a still, up to MOST_PEOPLE: a list of (skeleton, mask)."""
         assert image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3, "uint8 BGR images only"
         picture = self._mp.Image(self._mp.ImageFormat.SRGB, cv2.cvtColor(image, cv2.COLOR_BGR2RGB))
         with quiet_stderr() if self._loud else contextlib.nullcontext():
@@ -148,15 +155,17 @@ class PoseDetector:
             else:
                 found = self._landmarker.detect(picture)
         self._count += 1
-        if not found.pose_landmarks:
-            return None, None
-        self._loud = False  # what it has to say, it says until it has seen its first person
+        self._loud = self._loud and not found.pose_landmarks  # it says what it has to until it has seen somebody
         height, width = image.shape[:2]
-        marks = np.array([(p.x, p.y, p.z, p.visibility) for p in found.pose_landmarks[0]], np.float32)
-        # MediaPipe counts x and z in widths and y in heights
-        joints = marks[:, :3] * np.float32([width, height, width]) / max(width, height)
-        masks = found.segmentation_masks
-        return Skeleton(joints, marks[:, 3]), masks[0].numpy_view().reshape(height, width).copy() if masks else None
+        masks = found.segmentation_masks or [None] * len(found.pose_landmarks)
+        people = []
+        for landmarks, mask in zip(found.pose_landmarks, masks, strict=True):
+            marks = np.array([(p.x, p.y, p.z, p.visibility) for p in landmarks], np.float32)
+            # MediaPipe counts x and z in widths and y in heights
+            joints = marks[:, :3] * np.float32([width, height, width]) / max(width, height)
+            mask = None if mask is None else mask.numpy_view().reshape(height, width).copy()
+            people.append((Skeleton(joints, marks[:, 3]), mask))
+        return people
 
     def close(self):
         self._landmarker.close()
@@ -168,21 +177,52 @@ class PoseDetector:
         self.close()
 
 
+class Follow:
+    """Called with the people of one picture after the other ([(skeleton, mask)]), gives the same one of them each time:
+    the tallest at first, then who is nearest to where that one was seen last, within LOST of its height."""
+
+    def __init__(self):
+        self._last, self._told = None, False
+
+    def __call__(self, people):
+        if not people:
+            return None, None
+        places = np.stack([skeleton.joints[:, :2] for skeleton, _ in people])
+        tall = np.ptp(places[:, :, 1], 1)
+        chosen = int(tall.argmax())
+        if self._last is not None:
+            away = np.linalg.norm(places - self._last, axis=2).mean(1)
+            if away.min() < LOST * np.ptp(self._last[:, 1]):
+                chosen = int(away.argmin())
+        if len(people) > 1 and not self._told:
+            self._told = True
+            across = places[:, :, 0].mean(1)
+            side = "left" if across[chosen] < np.delete(across, chosen).mean() else "right"
+            warn(f"{len(people)} people are seen; following one of them, now on the {side}")
+        self._last = places[chosen]
+        return people[chosen]
+
+
 def detect_all(images, model="full", mask=False, workers=None):
-    """Yield (image, skeleton, mask) for each of the `images`, in order, each looked at anew (mode "image").
+    """Yield (image, skeleton, mask) for each of the `images`, in order, each looked at anew (mode "image"); of several
+    people, the same one (Follow).
 
     One detector keeps one core busy, and stills don't depend on each other: `workers` detectors (None: one a core, up
     to MOST_WORKERS) run in threads, a few images ahead of what is asked for.
     """
     workers = workers or min(os.cpu_count() or 1, MOST_WORKERS)
-    free, waiting = queue.SimpleQueue(), deque()
+    free, waiting, follow = queue.SimpleQueue(), deque(), Follow()
 
     def detect(image):
         detector = free.get()
         try:
-            return (image, *detector.detect(image))
+            return image, detector.people(image)
         finally:
             free.put(detector)
+
+    def oldest():
+        image, people = waiting.popleft().result()
+        return (image, *follow(people))
 
     with contextlib.ExitStack() as stack, ThreadPoolExecutor(workers) as pool:
         try:
@@ -191,9 +231,9 @@ def detect_all(images, model="full", mask=False, workers=None):
             for image in images:
                 waiting.append(pool.submit(detect, image))
                 if len(waiting) > workers + 1:
-                    yield waiting.popleft().result()
+                    yield oldest()
             while waiting:
-                yield waiting.popleft().result()
+                yield oldest()
         finally:
             pool.shutdown(cancel_futures=True)
 

@@ -11,7 +11,6 @@ that browsers play, at the source's frame rate and with the source's sound.
 import contextlib
 import os
 import queue
-import sys
 import threading
 import time
 from fractions import Fraction
@@ -22,7 +21,7 @@ import cv2
 import numpy as np
 from av.video.reformatter import ColorRange, Colorspace
 
-from CommandLine import UserError, quiet_stderr, writable_folder
+from CommandLine import UserError, quiet_stderr, warn, writable_folder
 
 IMAGE_SUFFIXES = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 FOLDER_FPS = 25.0  # a folder of images does not say how fast it was taken
@@ -154,8 +153,7 @@ class VideoReader:
             trouble = f" ({error.strerror})"
         if count and (trouble or count < (self.frame_count or 0)):
             said = f" of {self.frame_count}" if self.frame_count else ""
-            print(f"warning: {str(path)!r} breaks off after {count}{said} frames{trouble}; going on with those",
-                  file=sys.stderr)
+            warn(f"{str(path)!r} breaks off after {count}{said} frames{trouble}; going on with those")
             self.frame_count = count
 
     def _open_folder(self, path):
@@ -353,7 +351,7 @@ class _Audio:
                 self._output.mux(self._next[1])
                 self._next = None
         except av.FFmpegError as error:
-            print(f"warning: the source's sound breaks off ({error.strerror})", file=sys.stderr)
+            warn(f"the source's sound breaks off ({error.strerror})")
             self._packets, self._next = iter(()), None
 
     def finish(self):

@@ -12,7 +12,7 @@ from conftest import SAMPLE, random_skeleton
 
 import Skeleton as module
 from CommandLine import UserError
-from Skeleton import LIMBS, REDUCED, PoseDetector, Skeleton, download, find_model, sha256
+from Skeleton import LIMBS, REDUCED, Follow, PoseDetector, Skeleton, detect_all, download, find_model, sha256
 from VideoReader import VideoReader
 
 
@@ -168,3 +168,26 @@ def test_mediapipe_library_makes_no_socket_call():
                    if s["st_shndx"] == "SHN_UNDEF"}
     assert "malloc" in symbols  # it is the right table
     assert not symbols & {"socket", "connect", "bind", "sendto", "sendmsg", "getaddrinfo", "gethostbyname"}
+
+
+def test_of_several_people_the_same_one_is_followed(frames, capsys):
+    """Two people side by side, whom MediaPipe gives in either order: the tall one is followed, also when she moves."""
+    rng = np.random.default_rng(0)
+    pictures = []
+    for number, frame in enumerate(frames[::4]):
+        small = cv2.copyMakeBorder(cv2.resize(frame, (432, 432)), 80, 0, 40, 40, cv2.BORDER_REPLICATE)
+        pair = np.roll(np.hstack([small, frame]), 6 * number, 1)  # the tall one goes to the right
+        pictures.append(pair)
+    found = list(detect_all(pictures, mask=True))
+    places = np.array([skeleton.joints[[23, 24], 0].mean() * 1024 for _, skeleton, _ in found])
+    assert (places > 600).all()
+    assert "2 people are seen; following one of them, now on the right" in capsys.readouterr().err
+    inside = [mask[:, 540:].sum() / mask.sum() for _, _, mask in found]
+    assert min(inside) > 0.9  # and it is her mask
+
+    tall, short = (Skeleton(rng.random((33, 3)) * size, np.ones(33)) for size in (1.0, 0.7))
+    follow = Follow()
+    assert follow([]) == (None, None) and follow([(short, None), (tall, None)])[0] is tall
+    assert follow([(short, None)])[0] is short  # nearer than a height: the detector may have lost a leg
+    far = Skeleton(tall.joints + np.float32([3, 0, 0]), np.ones(33))
+    assert follow([(far, None), (tall, None)])[0] is tall and follow([(far, None)])[0] is far
