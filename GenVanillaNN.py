@@ -108,14 +108,12 @@ class GenVanillaNN:
         words = ["--input", "ske"] if kind == "ske" else []
         words += ["--checkpoint", str(checkpoint)] if checkpoint else []
         train = Training.command(self.script, words, target.path)
-        state = Training.load_checkpoint(checkpoint or self.checkpoints[kind], self.name, train, target)
-        self._config, self._size = state["config"], target.size
+        path, self._size = checkpoint or self.checkpoints[kind], target.size
+        network, self._config = Training.load_network(build, path, self.name, train, target)
         if (self._config["pose"] == "image") != (kind == "skeim"):
             raise UserError(f"{checkpoint} takes another input (pose: {self._config['pose']}); train with: {train}")
         self._device = Training.pick_device(device)
-        self._network = build(self._config)
-        self._network.load_state_dict(state["model"])
-        self._network.eval().to(self._device)
+        self._network = network.to(self._device)
         # one core is left to the pose detector: with all of them taken, both wait for each other, twice as long
         torch.set_num_threads(max(1, (os.cpu_count() or 2) - 1))
 

@@ -94,8 +94,8 @@ class Refiner(nn.Module):
         return torch.cat([FLOW * torch.tanh(flow), colour, torch.tanh(person)], 1) * near
 
 
-def build():
-    """The network, with its weights channels_last as in GenVanillaNN.build."""
+def build(config=None):
+    """The network, the same for every config, with its weights channels_last as in GenVanillaNN.build."""
     return Refiner().to(memory_format=torch.channels_last)
 
 
@@ -192,15 +192,13 @@ class GenWarp(LimbWarp):
         super().__init__(target, size)
         words = ["--checkpoint", str(checkpoint)] if checkpoint else []
         train = Training.command("GenWarp.py", words, target.path)
-        state = Training.load_checkpoint(checkpoint or CHECKPOINT, self.name, train, target)
-        self._image_size = state["config"]["image_size"]
+        network, config = Training.load_network(build, checkpoint or CHECKPOINT, self.name, train, target)
+        self._image_size = config["image_size"]
         self._device = Training.pick_device(device)
-        self._network = build()
-        self._network.load_state_dict(state["model"])
         # half the digits where they are fast: 0.7 of the time on a CPU, and a level of difference at edges
         half = Training.pick_precision(self._device) == "bf16-mixed"
         self._type = torch.bfloat16 if half else torch.float32
-        self._network.eval().to(self._device, self._type)
+        self._network = network.to(self._device, self._type)
         self._low = min(LOW, self._image_size)
         self._plate_low = to_tensor(self._lower(self.plate))
         self._reach = np.ones((2 * round(AROUND * self._low) + 3,) * 2, np.uint8)  # one more: the change is enlarged

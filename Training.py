@@ -8,6 +8,7 @@ keeps the weights that were there as X-previous.pth.
 """
 
 import argparse
+import logging
 import math
 import os
 import shlex
@@ -33,6 +34,7 @@ from VideoSkeleton import TARGET, VideoSkeleton
 DANCE = ROOT / "data" / "Dance"
 SCHEMA = 2  # raise it when a stored value changes its meaning
 IMAGE_SIZES = (64, 128, 256)
+POSES = ("reduced", "full", "image")  # what a network takes: see PoseDataset.pose_input
 EMA = 0.995  # of the average kept at each step: it remembers some 200 steps
 EVALUATE = 100  # steps, about, between two looks at the held-out frames (always at the end of an epoch)
 SAVE = 60  # seconds, at most, between two saves
@@ -117,6 +119,22 @@ def load_checkpoint(path, generator, train, target=None):
     if target is not None and owner != target.identity:
         raise UserError(f"{path} was trained for another target than {target.path}; train this one with: {train}")
     return state
+
+
+def load_network(build, path, generator, train, target):
+    """(network that build(config) made, with its weights, ready for use; config), of what load_checkpoint gives."""
+    state = load_checkpoint(path, generator, train, target)
+    try:
+        config = {"pose": str(state["config"]["pose"]), "image_size": int(state["config"]["image_size"])}
+        if config["pose"] not in POSES or config["image_size"] not in IMAGE_SIZES:
+            raise ValueError
+        network = build(config)
+        network.load_state_dict(state["model"])
+        if not all(torch.isfinite(values).all() for values in network.state_dict().values()):
+            raise ValueError
+    except (AttributeError, KeyError, RuntimeError, TypeError, ValueError):
+        raise UserError(f"the weights in {path} don't fit {generator}; train it with: {train}") from None
+    return network.eval(), config
 
 
 class Loop:
@@ -271,14 +289,17 @@ class Loop:
         if any(state.get(name) != self._about[name] for name in same):
             was = ", ".join(f"{name} {state.get(name)}" for name in same)
             raise UserError(f"{self._last} was trained with {was}; give the same flags")
-        for name, module in self._modules.items():
-            module.module.load_state_dict(state["weights"][name])
-        for name, optimizer in self._optimizers.items():
-            optimizer.load_state_dict(state["optimizers"][name])
-        self._ema.load_state_dict(state["ema"])
-        self.step = self._looked = state["step"]
-        self._best = state["best"]
-        torch.set_rng_state(state["rng"])
+        try:
+            for name, module in self._modules.items():
+                module.module.load_state_dict(state["weights"][name])
+            for name, optimizer in self._optimizers.items():
+                optimizer.load_state_dict(state["optimizers"][name])
+            self._ema.load_state_dict(state["ema"])
+            self.step = self._looked = int(state["step"])
+            self._best = float(state["best"])
+            torch.set_rng_state(state["rng"])
+        except (AttributeError, KeyError, RuntimeError, TypeError, ValueError):
+            raise UserError(f"{self._last} is damaged; train anew without --resume") from None
 
     def _report(self, seconds):
         mean = self._training.dataset.images[:len(self._training), :3].mean(0, dtype=np.float64)
@@ -291,6 +312,7 @@ class Loop:
 def launch(args):
     """Fabric for one process on args.device, with every random number seeded."""
     device = pick_device(args.device)
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # else it tells its precision on every start
     fabric = Fabric(accelerator=device.type, devices=1, precision=pick_precision(device))
     fabric.launch()
     fabric.seed_everything(args.seed, verbose=False)

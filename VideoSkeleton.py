@@ -27,10 +27,11 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from CommandLine import ROOT, Parser, UserError, positive, run, writable_folder
+from CommandLine import ROOT, Parser, UserError, positive, run, warn, writable_folder
 from PoseTrack import Cuts, mend
 from Scene import MOST_BYTES, SAMPLES, background
 from Skeleton import REDUCED, Skeleton, detect_all, find_model, sha256
+from Storage import DamagedCache, Pictures, decode, stored_arrays
 from VideoReader import IMAGE_SUFFIXES, VideoReader
 
 TARGET = ROOT / "data" / "sample" / "target.mp4"
@@ -57,14 +58,27 @@ class VideoSkeleton:
 
     def __init__(self, video, folder):
         self.path, self.folder = Path(video), Path(folder)
-        with np.load(self.folder / "skeletons.npz", allow_pickle=False) as stored:
-            self.joints, self.visibility = stored["joints"], stored["visibility"]
-            self.frames = stored["frames"]
-            self._images = _Pictures(self.folder / "frames.bin", stored["image_spans"])
-            self._masks = _Pictures(self.folder / "masks.bin", stored["mask_spans"])
-            about = json.loads(str(stored["about"]))
-        self.box, self.frame_size, self.size = tuple(about["box"]), tuple(about["frame_size"]), about["size"]
-        self.fps, self.read, self.content, self.still = (about[name] for name in ("fps", "read", "content", "still"))
+        try:
+            self._open()
+        except Exception as error:  # whatever a file that is none can cause
+            raise DamagedCache(f"{folder} is damaged ({type(error).__name__}); delete it, it is made anew") from None
+
+    def _open(self):
+        stored = stored_arrays(self.folder / "skeletons.npz")
+        self.joints, self.visibility, self.frames = (stored[name] for name in ("joints", "visibility", "frames"))
+        self._images = Pictures(self.folder / "frames.bin", stored["image_spans"])
+        self._masks = Pictures(self.folder / "masks.bin", stored["mask_spans"])
+        about = json.loads(str(stored["about"]))
+        self.box, self.frame_size = (tuple(map(int, about[name])) for name in ("box", "frame_size"))
+        self.size, self.read, self.fps = int(about["size"]), int(about["read"]), float(about["fps"])
+        self.content, self.still = str(about["content"]), bool(about["still"])
+        arrays = (self.joints, self.visibility, self.frames, self._images.spans, self._masks.spans)
+        count = len(self.frames)
+        shapes = [(count, 33, 3), (count, 33), (count,), (count, 2), (count, 2)]
+        sizes_fit = count and [array.shape for array in arrays] == shapes
+        sane = 0 < self.size <= CANVAS and 0 < self.fps < 1e6 and len(self.box) == 3 and len(self.frame_size) == 2
+        if not (sizes_fit and sane and np.isfinite(self.joints).all() and len(self.plate)):
+            raise ValueError
 
     def __len__(self):
         return len(self.joints)
@@ -74,20 +88,19 @@ class VideoSkeleton:
 
     def image(self, index):
         """The canvas image (uint8 size x size x 3 BGR) of skeleton `index`."""
-        return self._images.read(index, cv2.IMREAD_COLOR)
+        return self._images.read(index, cv2.IMREAD_COLOR, (self.size, self.size))
 
     def mask(self, index):
         """Where the person is in that image: uint8 size x size, 255 inside, soft at the edge."""
-        mask = self._masks.read(index, cv2.IMREAD_GRAYSCALE)
-        scale = max(self.frame_size) / MASK_SIZE
-        if scale > 1:
+        mask = self._masks.read(index, cv2.IMREAD_GRAYSCALE, mask_size(self.frame_size))
+        if max(self.frame_size) > MASK_SIZE:
             mask = cv2.resize(mask, self.frame_size, interpolation=cv2.INTER_LINEAR)
         return crop(mask, self.box, self.size)
 
     @property
     def plate(self):
         """The scene without the person: uint8 H x W x 3 BGR of the video's size."""
-        return cv2.imdecode(np.fromfile(self.folder / "plate.png", np.uint8), cv2.IMREAD_COLOR)
+        return decode(np.fromfile(self.folder / "plate.png", np.uint8), cv2.IMREAD_COLOR, self.frame_size)
 
     def first(self, count):
         """The same target as if only its first `count` skeletons were known."""
@@ -119,19 +132,13 @@ class VideoSkeleton:
         """
         folder = cache_folder(video, stride, model)
         whole = all((folder / name).is_file() for name in FILES)
-        if force or not whole:
-            extract(video, folder, stride, model, replace=folder.exists())
+        if not force and whole:
+            try:
+                return cls(video, folder)
+            except DamagedCache as error:
+                warn(f"{error} now")
+        extract(video, folder, stride, model, replace=folder.exists())
         return cls(video, folder)
-
-
-class _Pictures:
-    """Encoded pictures in one file; spans (N, 2): where each begins and ends."""
-
-    def __init__(self, path, spans):
-        self._bytes, self._spans = np.memmap(path, np.uint8, "r"), spans
-
-    def read(self, index, flag):
-        return cv2.imdecode(self._bytes[slice(*self._spans[index])], flag)
 
 
 def cache_folder(video, stride=1, model="full"):
@@ -187,9 +194,9 @@ def _extract(video, work, stride, model):
     box = canvas_box(joints[:, :, :2] * max(frame_size), frame_size)
     size = min(CANVAS, box[2])
     image_spans, some = _store(video, work / "frames.bin", frames, box, size)
-    masks = _Pictures(work / "masks.bin", mask_spans)
+    masks = Pictures(work / "masks.bin", mask_spans)
     plate, still = background([frame for _, frame in some], [
-        cv2.resize(masks.read(index, cv2.IMREAD_GRAYSCALE), frame_size) for index, _ in some])
+        cv2.resize(masks.read(index, cv2.IMREAD_GRAYSCALE, mask_size(frame_size)), frame_size) for index, _ in some])
     (work / "plate.png").write_bytes(cv2.imencode(".png", plate)[1])
     joints = (joints * max(frame_size) - np.float32([box[0], box[1], 0])) / box[2]
     about = {"box": box, "frame_size": frame_size, "size": size, "fps": fps, "read": read, "still": still,
@@ -203,7 +210,6 @@ def _find(video, reader, path, stride, model):
     their masks written to `path`, how many frames were looked at). Prepared as a source is, but for the smoothing."""
     shots, cuts = [[]], Cuts()  # of each shot, for each frame with a person: (frame number, Skeleton, span of the mask)
     bounds = np.array(reader.size) / max(reader.size)
-    shrink = min(1, MASK_SIZE / max(reader.size))
     progress = tqdm(reader, total=reader.frame_count, desc=f"pose of {video.name}", unit="frame")
     cut = []  # for each kept frame, whether a cut is between it and the one before
 
@@ -221,7 +227,7 @@ def _find(video, reader, path, stride, model):
             if cut[count]:
                 shots.append([])
             if skeleton is not None:
-                small = cv2.resize(mask, None, fx=shrink, fy=shrink, interpolation=cv2.INTER_AREA)
+                small = cv2.resize(mask, mask_size(reader.size), interpolation=cv2.INTER_AREA)
                 start = file.tell()
                 file.write(cv2.imencode(".jpg", (small * 255).round().astype(np.uint8), MASK_JPEG)[1])
                 shots[-1].append((count * stride, skeleton, (start, file.tell())))
@@ -235,6 +241,12 @@ def _find(video, reader, path, stride, model):
         joints.append(whole[there])
         visibility.append(sure[there])
     return frames, np.concatenate(joints), np.concatenate(visibility).astype(np.float32), np.array(spans), count + 1
+
+
+def mask_size(frame_size):
+    """(width, height) of the stored masks of a video."""
+    shrink = min(1, MASK_SIZE / max(frame_size))
+    return tuple(max(1, round(length * shrink)) for length in frame_size)
 
 
 def canvas_box(points, frame_size):
