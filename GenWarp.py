@@ -8,9 +8,9 @@
 LimbWarp.py draws the person from the target's own pixels. The network sees that picture small (LOW pixels) and tells
 three things for every place: how the picture should shift (flow), what to add to its colours, and where the person is
 not or is missing. The full picture is only sampled and blended, and what is taken away has a sharp edge, so it stays
-as sharp as the video. Trained on the target video itself:
-each frame is asked for while the frames around it in time may not be used, as it will be in use.
-After Siarohin et al. (NeurIPS 2019: flow and occlusion from a small network) and Balakrishnan et al. (CVPR 2018).
+as sharp as the video. It is trained on the target video itself: each frame is drawn from others, those around it in
+time barred, as it will be in use. After Siarohin et al. (NeurIPS 2019: flow and occlusion from a small network) and
+Balakrishnan et al. (CVPR 2018: what limb-wise warps leave is for a network).
 
 Saves data/Dance/DanceGenWarp.pth, curves for TensorBoard in data/Dance/runs and a grid [skeleton | generated | real]
 of held-out poses beside the weights.
@@ -94,8 +94,8 @@ class Refiner(nn.Module):
         return torch.cat([FLOW * torch.tanh(flow), colour, torch.tanh(person)], 1) * near
 
 
-def build(config=None):
-    """The network, the same for every config, with its weights channels_last as in GenVanillaNN.build."""
+def build():
+    """The network, with its weights channels_last as in GenVanillaNN.build."""
     return Refiner().to(memory_format=torch.channels_last)
 
 
@@ -192,7 +192,7 @@ class GenWarp(LimbWarp):
         super().__init__(target, size)
         words = ["--checkpoint", str(checkpoint)] if checkpoint else []
         train = Training.command("GenWarp.py", words, target.path)
-        network, config = Training.load_network(build, checkpoint or CHECKPOINT, self.name, train, target)
+        network, config = Training.load_network(lambda _: build(), checkpoint or CHECKPOINT, self.name, train, target)
         self._image_size = config["image_size"]
         self._device = Training.pick_device(device)
         # half the digits where they are fast: 0.7 of the time on a CPU, and a level of difference at edges

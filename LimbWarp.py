@@ -73,11 +73,12 @@ def overlap(joints, chain, height):
     def apart(one, other):
         return np.linalg.norm(joints[:, one, :2] - joints[:, other, :2], axis=1)
 
-    on_torso = {joint: near(_to_segment(joints[:, joint, :2], top, bottom)) for joint in (13, 14, 15, 16)}
+    arms = (13, 14, 15, 16, 19, 20)  # elbows, wrists, fingers
+    on_torso = {joint: near(_to_segment(joints[:, joint, :2], top, bottom)) for joint in arms}
     if chain == "torso":  # fingers also lie on the hips
         return sum(on_torso.values()) + sum(near(apart(finger, hip)) for finger in (19, 20) for hip in HIPS)
     if chain == "head":
-        return sum(near(apart(joint, NOSE)) for joint in on_torso)
+        return sum(near(apart(joint, NOSE)) for joint in arms)
     if "arm" in chain:
         elbow, wrist = (13, 15) if chain == "left arm" else (14, 16)
         return on_torso[elbow] + on_torso[wrist] + near(apart(wrist, NOSE)) + near(apart(15, 16))
