@@ -222,7 +222,8 @@ class LimbWarp:
                 mask = person * np.clip((nearest + SHARED - own) / SHARED, 0, 1) * np.clip((REACH - own) * 2, 0, 1)
                 x, y, width, height = cv2.boundingRect((mask > SOLID[0]).astype(np.uint8))
                 x, y = max(x - 1, 0), max(y - 1, 0)  # a pixel more on each side: the mask ends softly
-                masks[part] = mask[y:y + height + 2, x:x + width + 2] if width else mask[:0], left + x, top + y
+                mask = mask[y:y + height + 2, x:x + width + 2].copy() if width else mask[:0]
+                masks[part] = mask, left + x, top + y
             self._kept[index] = resize(self._target.image(index), self.size), masks
             if len(self._kept) > self._most:
                 self._kept.popitem(last=False)
