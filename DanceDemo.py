@@ -114,8 +114,8 @@ def dance(reader, target, generator, most=None):
         steps.close()
 
 
-def foreseen(steps, generator, ahead=LOOK_AHEAD):
-    """The steps, `ahead` of them later, for a generator that remembers: it sees each placed Skeleton when it comes,
+def foreseen(steps, generator, lag=LOOK_AHEAD):
+    """The steps, `lag` of them later, for a generator that remembers: it sees each placed Skeleton when it comes,
     and forgets at a cut. For others, the steps as they are."""
     if not hasattr(generator, "see"):
         yield from steps
@@ -129,7 +129,7 @@ def foreseen(steps, generator, ahead=LOOK_AHEAD):
         if step["pose"] is not None:
             generator.see(step["placed"])
         waiting.append(step)
-        if len(waiting) > ahead:
+        if len(waiting) > lag:
             yield waiting.popleft()
     yield from waiting
 
