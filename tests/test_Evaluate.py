@@ -1,5 +1,6 @@
 """The scoreboard on a clip whose truth is known: the person who follows herself."""
 
+import argparse
 import json
 
 import cv2
@@ -8,6 +9,7 @@ import pytest
 from conftest import SAMPLE
 
 import Evaluate
+import Scoreboard
 from Metrics import StLpips
 from VideoReader import VideoReader
 
@@ -30,6 +32,24 @@ def test_tables_pictures_and_json(clip, target, weights, script, tmp_path):
     assert cv2.imread(str(tmp_path / "score.png")).shape == (24 + 5 * 200, 3 * 200, 3)
     assert len(list(VideoReader(tmp_path / "score.mp4"))) == 40 and (tmp_path / "score-bars.png").stat().st_size > 5000
     assert {path.name for path in tmp_path.iterdir()} == {"score.json", "score.png", "score.mp4", "score-bars.png"}
+
+
+def test_after_several_trainings_the_table_has_the_last_and_the_curves_have_all(tmp_path):
+    assert Evaluate.minutes("1,2.5") == [1, 2.5]
+    for text in ("3,1", "0", "1,1", "x", ""):
+        with pytest.raises(argparse.ArgumentTypeError):
+            Evaluate.minutes(text)
+
+    def row(generator, trained, psnr):
+        return {"task": "cross", "generator": generator, "minutes": trained, "region": "person",
+                "metrics": {"PSNR": psnr, "ST-LPIPS": 0.1, "AKD": None}}
+
+    rows = [row("GenNearest", None, 20.0), *(row("GenWarp", m, 21.0 + m) for m in (0, 1, 3)), row("GenGAN", 1, 19.0)]
+    assert [line.split(" | ")[0] for line in Scoreboard.table(rows, "cross", "person")[3:]] == [
+        "| GenNearest", "| GenWarp, untrained", "| GenWarp", "| GenGAN"]
+    assert "| GenWarp | 24 | 0.1 | - |" in Scoreboard.table(rows, "cross", "person")
+    Scoreboard.curves(rows, "cross", tmp_path / "curves.png")
+    assert (tmp_path / "curves.png").stat().st_size > 5000
 
 
 def test_a_truth_of_another_length_is_refused(clip, target, script, tmp_path):
