@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+import CommandLine
 import VideoSkeleton
 from CommandLine import ROOT
 from VideoReader import VideoReader, VideoWriter
@@ -20,6 +21,12 @@ def own_cache(tmp_path_factory):
     patch.setattr(VideoSkeleton, "CACHE", tmp_path_factory.mktemp("cache"))
     yield
     patch.undo()
+
+
+@pytest.fixture(autouse=True)
+def warnings_are_new(monkeypatch):
+    """A warning is given once a process: each test counts as one."""
+    monkeypatch.setattr(CommandLine, "_warned", set())
 
 
 @pytest.fixture(scope="session")
