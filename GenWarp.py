@@ -28,7 +28,7 @@ from torch import nn
 import Training
 from CommandLine import run
 from LimbWarp import CHAINS, LimbWarp
-from PoseDataset import PoseDataset, pose_input, to_tensor, training_frames
+from PoseDataset import PoseDataset, pose_input, to_levels, to_tensor, training_frames
 
 EPOCHS = 400
 MINUTES = 15.0
@@ -151,6 +151,9 @@ class WarpDataset(PoseDataset):
             alike = self._warp.alike(chain, joints)
             alike = alike[away[alike]]
             frames[chain] = int(alike[rng.integers(min(RANKS, len(alike)))])
+        if not self._target.still:  # behind a moving camera each frame has another background: the plate stands for it
+            share = image[3:] / 255
+            image[:3] = (image[:3] * share + to_levels(self._plate) * (1 - share)).round().to(torch.uint8)
         return stack(*self._warp.draw(joints, frames), self._plate, drawn), image
 
 

@@ -1,5 +1,6 @@
 """The refiner: it begins as the identity, learns, works as it was trained, and is never shown the answer."""
 
+import copy
 from types import SimpleNamespace
 
 import numpy as np
@@ -75,6 +76,16 @@ def test_pairs_depend_on_seed_epoch_and_index_alone(target):
     first = pictures(1, 2)
     assert not torch.equal(first, pictures(1, 3)) and not torch.equal(first, pictures(2, 2))
     assert torch.equal(first, pictures(1, 2)) and first.shape == (2, GenWarp.PLANES, 64, 64) and first.abs().max() <= 1
+
+
+def test_behind_a_moving_camera_the_plate_is_what_is_asked_for(target):
+    moving = copy.copy(target)
+    moving.still = False
+    (_, seen), (pictures, asked) = (GenWarp.WarpDataset(t, "image", 64)[5] for t in (target, moving))
+    mask = seen[3]
+    assert torch.equal(asked[3], mask) and torch.equal(asked[:3, mask == 255], seen[:3, mask == 255])
+    assert torch.equal(normalise(asked[:3, mask == 0]), pictures[3:6, mask == 0])
+    assert not torch.equal(asked[:3, mask == 0], seen[:3, mask == 0])
 
 
 def test_it_learns_to_mend_the_pictures_it_is_trained_on(target):
