@@ -34,8 +34,9 @@ from GenNearest import NearestSkeleton
 from LimbWarp import LimbWarp
 from Scoreboard import growth, save
 from Skeleton import MODEL_FOLDER, PoseDetector, detect_all, find_model
-from VideoReader import VideoReader, VideoWriter
+from VideoReader import VideoReader
 from VideoSkeleton import TARGET, VideoSkeleton, cache_folder, extract
+from VideoWriter import VideoWriter
 
 OUTPUT = ROOT / "data" / "Dance" / "Benchmark"
 QUERIES = 50  # of the nearest neighbour

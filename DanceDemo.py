@@ -29,8 +29,9 @@ from PoseTrack import Cuts, steady
 from Retarget import Retarget, look
 from Scene import Scene
 from Skeleton import PoseDetector, detect_all
-from VideoReader import VideoReader, VideoWriter, ahead
+from VideoReader import VideoReader, ahead
 from VideoSkeleton import VideoSkeleton
+from VideoWriter import VideoWriter
 
 # 1 nearest frame | 2 network from 26 values | 3 network from the skeleton image | 4 GAN | 5 retrieve, warp, refine
 GEN_TYPE = 5

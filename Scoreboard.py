@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 
 from CommandLine import ROOT
-from VideoReader import VideoWriter
+from VideoWriter import VideoWriter
 
 ROWS, CELL = 5, 200  # frames on the contact sheet, pixels of one there and in the film
 CHART = ["ST-LPIPS", "PSNR", "AKD", "tOF", "jitter"]

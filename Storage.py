@@ -1,12 +1,46 @@
-"""What is read back from data/cache is not believed before it is checked: no code in it, no more than was written."""
+"""What the disk is trusted with: one run at a time writes a thing, and what is read back is checked before it is
+believed: no code in it, no more than was written."""
 
+import contextlib
+import hashlib
 import math
 import zipfile
+from pathlib import Path
 
 import cv2
 import numpy as np
+from filelock import FileLock, Timeout
 
-from CommandLine import UserError
+from CommandLine import ROOT, UserError, warn
+
+LOCKS = ROOT / "data" / "locks"  # files without content; deleting them while nothing runs does no harm
+
+
+@contextlib.contextmanager
+def alone(path, doing, wait=False):
+    """While the block runs, no other run gets into one for the same `path`. The system ends it with the process,
+    however that ends, so nothing stays locked.
+
+    doing: what is done to it, for the message. wait: until the other is done, or raise UserError. Yields whether it
+    waited. Where there are no file locks (a read-only project folder, some network disks) it goes on without.
+    """
+    path, waited = Path(path).resolve(), False
+    lock = FileLock(LOCKS / f"{hashlib.sha256(str(path).encode()).hexdigest()[:24]}.lock", thread_local=False)
+    try:
+        LOCKS.mkdir(parents=True, exist_ok=True)
+        lock.acquire(timeout=0)
+    except Timeout:
+        if not wait:
+            raise UserError(f"another run is {doing} {path}; let it end, or name another file") from None
+        warn(f"another run is {doing} {path}; waiting for it")
+        lock.acquire()
+        waited = True
+    except (OSError, NotImplementedError):
+        pass
+    try:
+        yield waited
+    finally:
+        lock.release()
 
 
 class DamagedCache(UserError):

@@ -7,18 +7,21 @@ import numpy as np
 import pytest
 
 import CommandLine
+import Storage
 import VideoSkeleton
 from CommandLine import ROOT
-from VideoReader import VideoReader, VideoWriter
+from VideoReader import VideoReader
+from VideoWriter import VideoWriter
 
 SAMPLE = ROOT / "data" / "sample"
 
 
 @pytest.fixture(scope="session", autouse=True)
 def own_cache(tmp_path_factory):
-    """Extractions of the tests go to a temporary cache."""
+    """Extractions of the tests go to a temporary cache, and their locks elsewhere too."""
     patch = pytest.MonkeyPatch()
     patch.setattr(VideoSkeleton, "CACHE", tmp_path_factory.mktemp("cache"))
+    patch.setattr(Storage, "LOCKS", tmp_path_factory.mktemp("locks"))
     yield
     patch.undo()
 

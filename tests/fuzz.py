@@ -38,8 +38,9 @@ def good(folder):
     import torch
 
     from Training import SCHEMA
-    from VideoReader import VideoReader, VideoWriter
+    from VideoReader import VideoReader
     from VideoSkeleton import _extract
+    from VideoWriter import VideoWriter
 
     sample = Path(__file__).resolve().parent.parent / "data" / "sample" / "target.mp4"
     (folder / "cache").mkdir()

@@ -46,7 +46,8 @@ def main():
             shutil.copy(path, folder)
         shutil.copytree(ROOT / "data" / "sample", folder / "data" / "sample")
         clip = folder / "clip.mp4"
-        shorten = "from VideoReader import *\nw = VideoWriter('clip.mp4', 30)\n" \
+        shorten = "from VideoReader import VideoReader\nfrom VideoWriter import VideoWriter\n" \
+                  "w = VideoWriter('clip.mp4', 30)\n" \
                   "for f, _ in zip(VideoReader('data/sample/target.mp4'), range(40)): w.write(f)\nw.close()"
         subprocess.run([sys.executable, "-c", shorten], cwd=folder, check=True)
         jobs = {

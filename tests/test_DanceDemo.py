@@ -17,8 +17,9 @@ from test_VideoReader import sound, tone
 import DanceDemo
 from CommandLine import ROOT
 from Skeleton import REDUCED
-from VideoReader import VideoReader, VideoWriter
+from VideoReader import VideoReader
 from VideoSkeleton import crop
+from VideoWriter import VideoWriter
 
 
 def test_side_by_side_with_report_and_skeletons(clip, target, script, tmp_path):

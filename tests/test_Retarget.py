@@ -8,8 +8,9 @@ from conftest import SAMPLE
 from PoseTrack import point
 from Retarget import BONES, Retarget, body_height, bone_lengths, look
 from Skeleton import ANKLES, REDUCED, Skeleton
-from VideoReader import VideoReader, VideoWriter
+from VideoReader import VideoReader
 from VideoSkeleton import VideoSkeleton
+from VideoWriter import VideoWriter
 
 
 def other_body(target):

@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 from CommandLine import ROOT, UserError
-from VideoReader import VideoReader, VideoWriter, ahead
+from VideoReader import VideoReader, ahead
+from VideoWriter import VideoWriter
 
 
 def coloured(count, width=64, height=48):
@@ -111,7 +112,7 @@ def test_rotation_metadata_is_honoured(tmp_path, angle):
     # the matrix of the track header (ISO 14496-12, 8.3.2): where a player shall turn the picture to
     data = bytearray(path.read_bytes())
     a, b, c, d = {0: (1, 0, 0, 1), 90: (0, 1, -1, 0), 180: (-1, 0, 0, -1), 270: (0, -1, 1, 0)}[angle]
-    at = data.index(b"tkhd") + 4 + 40
+    at = data.rindex(b"tkhd") + 4 + 40  # the last one counts: those before belong to hidden fragments
     data[at:at + 36] = struct.pack(">9i", *(v << 16 for v in (a, b, 0, c, d, 0, 0, 0)), 1 << 30)
     path.write_bytes(data)
     with VideoReader(path) as reader:
@@ -145,7 +146,7 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path):
     code = f"""
 import resource, signal, sys
 import numpy as np
-from VideoReader import VideoWriter
+from VideoWriter import VideoWriter
 from CommandLine import run
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))
@@ -212,8 +213,14 @@ def test_a_camera_that_is_not_there_is_refused_in_one_line(capfd):
 
 
 def test_a_truncated_video_gives_what_can_be_read_and_one_line(tmp_path, capsys):
-    frames = [np.random.default_rng(i).integers(0, 255, (64, 64, 3), np.uint8) for i in range(40)]
-    path = write(tmp_path / "a.mp4", frames)  # its index stands first (faststart), so a cut file still opens
+    path = tmp_path / "a.mp4"
+    with av.open(str(path), "w", options={"movflags": "faststart"}) as container:  # its index stands first
+        stream = container.add_stream("libx264", rate=30)
+        stream.width = stream.height = 64
+        for i in range(40):
+            noise = np.random.default_rng(i).integers(0, 255, (64, 64, 3), np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(noise, format="bgr24")))
+        container.mux(stream.encode(None))
     path.write_bytes(path.read_bytes()[:path.stat().st_size // 2])
     count = len(list(VideoReader(path)))
     assert 5 < count < 40

@@ -11,8 +11,9 @@ from conftest import SAMPLE
 
 import VideoSkeleton as module
 from CommandLine import UserError
-from VideoReader import VideoReader, VideoWriter
+from VideoReader import VideoReader
 from VideoSkeleton import VideoSkeleton, cache_folder, canvas_box, crop
+from VideoWriter import VideoWriter
 
 
 @pytest.fixture

@@ -19,7 +19,8 @@ import GenVanillaNN
 import GenWarp
 import VideoSkeleton
 from CommandLine import UserError
-from VideoReader import VideoReader, VideoWriter
+from VideoReader import VideoReader
+from VideoWriter import VideoWriter
 
 SCRIPTS = {
     "the demo's source": (DanceDemo.main, "--no-window", "--gen-type", "1", "--output", "OUT/o.mp4", "--source"),
