@@ -25,7 +25,7 @@ from tqdm import tqdm
 
 from CommandLine import ROOT, Parser, UserError, positive, run, warn, writable_folder
 from LimbWarp import LOOK_AHEAD
-from PoseTrack import Cuts, steady
+from PoseTrack import Cuts, steady, thumbnail
 from Retarget import Retarget, look
 from Scene import Scene
 from Skeleton import PoseDetector, detect_all
@@ -177,7 +177,7 @@ def _poses(reader):
     start = time.perf_counter()
     for frame, found, _ in detect_all(frames()):
         seconds, read = times.popleft()
-        cut = cuts(frame)
+        cut = cuts(thumbnail(frame))
         if len(frame) > HIGHEST:  # two seconds of frames wait in memory
             width = round(frame.shape[1] * HIGHEST / len(frame))
             frame = cv2.resize(frame, (width, HIGHEST), interpolation=cv2.INTER_AREA)

@@ -4,6 +4,8 @@ to_tensor and to_image are the only way between uint8 images and tensors, and po
 to a network's input: training and `generate` both call them, so they can't drift apart.
 """
 
+import io
+import math
 import os
 
 import numpy as np
@@ -11,7 +13,8 @@ import torch
 from torch.utils.data import Dataset, Subset
 from tqdm import tqdm
 
-from CommandLine import UserError
+from CommandLine import UserError, warn
+from Storage import alone
 from VideoSkeleton import resize
 
 HELD_OUT = 0.1  # of the video, its end: neighbouring frames are nearly equal, so a random split would leak
@@ -88,19 +91,37 @@ def training_frames(target):
 
 def reduced_images(target, image_size):
     """The target's images and masks as a memory-mapped uint8 (N, 4, S, S) array, made in its cache when first asked."""
-    path = target.folder / f"images-{image_size}.npy"
-    if not path.exists():
-        part = path.with_name(f".{path.name}.{os.getpid()}")
-        header = {"descr": "|u1", "fortran_order": False, "shape": (len(target), 4, image_size, image_size)}
+    path, shape = target.folder / f"images-{image_size}.npy", (len(target), 4, image_size, image_size)
+    with alone(path, "writing", wait=True):
+        if not path.exists():
+            _reduce(target, path, shape)
         try:
-            with open(part, "wb") as file:  # written row by row: a full disk is an error here, not a crash
-                np.lib.format.write_array_header_1_0(file, header)
-                for index in tqdm(range(len(target)), desc=f"images at {image_size} px", unit="frame"):
-                    file.write(_rgb_planes(resize(target.image(index), image_size)))
-                    file.write(resize(target.mask(index), image_size))
-            os.replace(part, path)
-        except OSError as error:
-            raise UserError(f"can't write {path}: {error.strerror}") from None
-        finally:
-            part.unlink(missing_ok=True)
-    return np.load(path, mmap_mode="r", allow_pickle=False)
+            images = np.load(path, mmap_mode="r", allow_pickle=False)
+            if images.shape != shape or images.dtype != np.uint8:
+                raise ValueError
+        except (OSError, ValueError):
+            warn(f"{path} is damaged; it is made anew")
+            path.unlink()
+            _reduce(target, path, shape)
+            images = np.load(path, mmap_mode="r", allow_pickle=False)
+    return images
+
+
+def _reduce(target, path, shape):
+    """Write that array, and go on with the one that an earlier run has begun."""
+    part, header, row = path.with_name(f".{path.name}"), io.BytesIO(), math.prod(shape[1:])
+    np.lib.format.write_array_header_1_0(header, {"descr": "|u1", "fortran_order": False, "shape": shape})
+    begin = len(header.getvalue())
+    try:
+        done = max(0, (part.stat().st_size - begin) // row) if part.exists() else 0
+        with open(part, "r+b" if done else "wb") as file:  # row by row: a full disk is an error here, not a crash
+            file.write(header.getvalue())
+            file.seek(begin + done * row)
+            file.truncate()
+            for index in tqdm(range(done, len(target)), desc=f"images at {shape[-1]} px", unit="frame"):
+                file.write(_rgb_planes(resize(target.image(index), shape[-1])))
+                file.write(resize(target.mask(index), shape[-1]))
+        os.replace(part, path)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise UserError(f"can't write {path}: {error.strerror}") from None

@@ -43,8 +43,13 @@ def heights(joints):
     return np.linalg.norm(np.diff(chain, axis=0), axis=2).sum(0)
 
 
+def thumbnail(frame):
+    """What Cuts looks at of a frame (uint8 H x W x 3 BGR): uint8 64 x 64, grey."""
+    return cv2.resize(cv2.cvtColor(frame, cv2.COLOR_BGR2GRAY), (64, 64), interpolation=cv2.INTER_AREA)
+
+
 class Cuts:
-    """Called with the frames (uint8 H x W x 3 BGR) of a clip in order: does this one begin a new shot?
+    """Called with the thumbnails of a clip's frames in order: does this one begin a new shot?
 
     The measure is 1 - correlation of local contrast at 64 x 64 pixels, the frames laid on each other as a pan would
     need it: so a change of light is no cut, nor a pan, while another framing of the same room is one. (The mean HSV
@@ -55,8 +60,7 @@ class Cuts:
     def __init__(self):
         self._last = None
 
-    def __call__(self, frame):
-        small = cv2.resize(cv2.cvtColor(frame, cv2.COLOR_BGR2GRAY), (64, 64), interpolation=cv2.INTER_AREA)
+    def __call__(self, small):
         small = small.astype(np.float32)
         contrast = (small - cv2.blur(small, (15, 15))).ravel()
         norm = float(np.linalg.norm(contrast))

@@ -9,7 +9,7 @@ cut the camera may be elsewhere: each shot has a placement of its own.
 import cv2
 import numpy as np
 
-from PoseTrack import Cuts, heights, point
+from PoseTrack import Cuts, heights, point, thumbnail
 from Skeleton import ANKLES, HIPS, NOSE, SHOULDERS, Skeleton, detect_all
 from VideoReader import VideoReader
 
@@ -115,7 +115,7 @@ def look(source, model="full"):
 
     with VideoReader(source) as reader:
         for frame in reader:
-            if cuts(frame):
+            if cuts(thumbnail(frame)):
                 if count < LOOK:
                     yield joints()
                 samples, count = [], 0

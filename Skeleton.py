@@ -204,14 +204,22 @@ class Follow:
 
 
 def detect_all(images, model="full", mask=False, workers=None):
-    """Yield (image, skeleton, mask) for each of the `images`, in order, each looked at anew (mode "image"); of several
-    people, the same one (Follow).
+    """Yield (image, skeleton, mask) for each of the `images`, as detect_everyone does; of several people, the same one
+    (Follow)."""
+    follow = Follow()
+    for image, people in detect_everyone(images, model, mask, workers):
+        yield (image, *follow(people))
+
+
+def detect_everyone(images, model="full", mask=False, workers=None):
+    """Yield (image, people) for each of the `images`, in order, each looked at anew (mode "image"); people as
+    PoseDetector.people gives them.
 
     One detector keeps one core busy, and stills don't depend on each other: `workers` detectors (None: one a core, up
     to MOST_WORKERS) run in threads, a few images ahead of what is asked for.
     """
     workers = workers or min(os.cpu_count() or 1, MOST_WORKERS)
-    free, waiting, follow = queue.SimpleQueue(), deque(), Follow()
+    free, waiting = queue.SimpleQueue(), deque()
 
     def detect(image):
         detector = free.get()
@@ -220,10 +228,6 @@ def detect_all(images, model="full", mask=False, workers=None):
         finally:
             free.put(detector)
 
-    def oldest():
-        image, people = waiting.popleft().result()
-        return (image, *follow(people))
-
     with contextlib.ExitStack() as stack, ThreadPoolExecutor(workers) as pool:
         try:
             for _ in range(workers):
@@ -231,9 +235,9 @@ def detect_all(images, model="full", mask=False, workers=None):
             for image in images:
                 waiting.append(pool.submit(detect, image))
                 if len(waiting) > workers + 1:
-                    yield oldest()
+                    yield waiting.popleft().result()
             while waiting:
-                yield oldest()
+                yield waiting.popleft().result()
         finally:
             pool.shutdown(cancel_futures=True)
 

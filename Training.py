@@ -8,6 +8,7 @@ keeps the weights that were there as X-previous.pth.
 """
 
 import argparse
+import contextlib
 import logging
 import math
 import os
@@ -29,6 +30,7 @@ from tqdm import tqdm
 
 from CommandLine import ROOT, Parser, UserError, positive, writable_folder
 from PoseDataset import PoseDataset, normalise, pose_input, to_image, to_levels
+from Storage import alone
 from VideoSkeleton import TARGET, VideoSkeleton
 
 DANCE = ROOT / "data" / "Dance"
@@ -91,7 +93,7 @@ def command(script, args=(), target=None):
 
 def save_checkpoint(state, path):
     """Write `state` (plain types and tensors) to `path`, whole or not at all."""
-    part = path.with_name(f".{path.name}.{os.getpid()}")
+    part = path.with_name(f".{path.name}.part")
     try:
         torch.save(state, part)
         os.replace(part, path)
@@ -192,6 +194,9 @@ class Loop:
         total, between = args.epochs * per_epoch, max(1, round(EVALUATE / per_epoch))
         if self.step >= total:
             raise UserError(f"{self._last} is already trained for {self.epoch} epochs; ask for more with --epochs")
+        held = contextlib.ExitStack()
+        if not args.dry_run:
+            held.enter_context(alone(self._path, "training into"))
         before = signal.signal(signal.SIGINT, self._interrupt)
         runs = self._path.parent / "runs" / self._path.stem / datetime.now().strftime("%Y%m%d-%H%M%S")
         board = None if args.dry_run else SummaryWriter(runs)
@@ -229,6 +234,7 @@ class Loop:
             progress.close()
             if board:
                 board.close()
+            held.close()
         if self._interrupted:
             raise KeyboardInterrupt
 

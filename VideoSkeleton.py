@@ -17,7 +17,6 @@ import copy
 import hashlib
 import json
 import shutil
-import tempfile
 import time
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
@@ -28,10 +27,11 @@ import numpy as np
 from tqdm import tqdm
 
 from CommandLine import ROOT, Parser, UserError, positive, run, warn, writable_folder
-from PoseTrack import Cuts, mend
+from PoseScan import MASK_JPEG, MASK_SIZE, frame_count, mask_size, scan, scanned
+from PoseTrack import mend
 from Scene import MOST_BYTES, SAMPLES, background
-from Skeleton import REDUCED, Skeleton, detect_all, find_model, sha256
-from Storage import DamagedCache, Pictures, decode, stored_arrays
+from Skeleton import REDUCED, Follow, Skeleton, find_model, sha256
+from Storage import DamagedCache, Pictures, alone, decode, stored_arrays
 from VideoReader import IMAGE_SUFFIXES, VideoReader
 
 TARGET = ROOT / "data" / "sample" / "target.mp4"
@@ -40,10 +40,10 @@ SCHEMA = 2  # raise it when the meaning of a cached value changes
 CANVAS = 512  # pixels; a larger crop is reduced to this, a smaller one is kept as it is
 MARGIN = 0.15  # of the canvas, on each side of the skeletons: hands, hair and shoes reach beyond the joints
 JPEG = [cv2.IMWRITE_JPEG_QUALITY, 95, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
-MASK_JPEG, MASK_SIZE = [cv2.IMWRITE_JPEG_QUALITY, 90], 512  # masks of whole frames, longer side in pixels
 FILES = ("skeletons.npz", "frames.bin", "masks.bin", "plate.png")
 SHEET = 12  # poses on the contact sheet
-STALE = 24 * 3600  # seconds after which an unfinished extraction counts as killed
+NOTE = 200  # stored pictures, some seconds of work, between two notes of how far it got
+STALE = 7 * 24 * 3600  # seconds after which nobody will go on with an extraction that was stopped
 
 
 class VideoSkeleton:
@@ -131,14 +131,25 @@ class VideoSkeleton:
         Raises UserError where the video can't be read or shows nobody.
         """
         folder = cache_folder(video, stride, model)
-        whole = all((folder / name).is_file() for name in FILES)
-        if not force and whole:
-            try:
-                return cls(video, folder)
-            except DamagedCache as error:
-                warn(f"{error} now")
-        extract(video, folder, stride, model, replace=folder.exists())
-        return cls(video, folder)
+        target = None if force else cls._kept(video, folder)
+        if target is None:
+            with alone(folder, "extracting poses into", wait=True) as waited:
+                target = cls._kept(video, folder) if waited else None
+                if target is None:
+                    extract(video, folder, stride, model)
+                    target = cls(video, folder)
+        return target
+
+    @classmethod
+    def _kept(cls, video, folder):
+        """What an earlier run left in `folder`, or None where it is not whole."""
+        if not all((folder / name).is_file() for name in FILES):
+            return None
+        try:
+            return cls(video, folder)
+        except DamagedCache as error:
+            warn(f"{error} now")
+            return None
 
 
 def cache_folder(video, stride=1, model="full"):
@@ -159,94 +170,77 @@ def content_sha256(path):
     return hashlib.sha256(json.dumps([(p.name, sha256(p)) for p in images]).encode()).hexdigest()
 
 
-def extract(video, folder, stride=1, model="full", replace=False):
+def extract(video, folder, stride=1, model="full"):
     """Fill the cache `folder` from `video`: find the poses, lay the canvas around them, store what it shows.
 
-    Works in a temporary folder beside it that takes its name when complete, so a run that is stopped leaves no
-    half cache, and of two runs at once the first one's result stays. replace: put the result where an older one is.
+    Works in a hidden folder beside it that takes its name when complete, and the place of what was there. A run that
+    was interrupted or killed leaves that one, and the next goes on in it; after any other error nothing is left.
     """
     _sweep(writable_folder(folder.parent))
-    work = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-    old = work.with_name(f"{work.name}.old")
+    work, old = (folder.with_name(f".{folder.name}.{kind}") for kind in ("work", "old"))
     try:
+        work.mkdir(exist_ok=True)
         _extract(Path(video), work, stride, model)
-        work.chmod(0o755)  # mkdtemp's folders are for their owner alone
-        if replace and folder.exists():
+        if folder.exists():
             folder.rename(old)
-        try:
-            work.rename(folder)
-        except OSError:
-            if not folder.exists():  # else another run was first, with the same result
-                raise
-    except OSError as error:
+        work.rename(folder)
+    except Exception as error:
+        shutil.rmtree(work, ignore_errors=True)
+        if not isinstance(error, OSError):
+            raise
         raise UserError(f"can't write the cache {folder}: {error.strerror}") from None
     finally:
-        shutil.rmtree(work, ignore_errors=True)
         shutil.rmtree(old, ignore_errors=True)
 
 
 def _extract(video, work, stride, model):
+    parts = work / "scan"
+    parts.mkdir(exist_ok=True)
+    scan(video, parts, stride, model)
     with VideoReader(video) as reader:
-        fps, frame_size = reader.fps / stride, reader.size
-        frames, joints, visibility, mask_spans, read = _find(video, reader, work / "masks.bin", stride, model)
+        fps, frame_size = reader.fps, reader.size
+    frames, joints, visibility, mask_spans = _track(parts, work / "masks.bin", stride, fps, frame_size)
+    read = frame_count(parts)
     if not frames:
         raise UserError(f"nobody is seen in the {read} frames of {str(video)!r}; show the whole person, in good light")
     box = canvas_box(joints[:, :, :2] * max(frame_size), frame_size)
     size = min(CANVAS, box[2])
-    image_spans, some = _store(video, work / "frames.bin", frames, box, size)
+    image_spans, some = _store(video, work, frames, box, size)
     masks = Pictures(work / "masks.bin", mask_spans)
     plate, still = background([frame for _, frame in some], [
         cv2.resize(masks.read(index, cv2.IMREAD_GRAYSCALE, mask_size(frame_size)), frame_size) for index, _ in some])
     (work / "plate.png").write_bytes(cv2.imencode(".png", plate)[1])
     joints = (joints * max(frame_size) - np.float32([box[0], box[1], 0])) / box[2]
-    about = {"box": box, "frame_size": frame_size, "size": size, "fps": fps, "read": read, "still": still,
+    about = {"box": box, "frame_size": frame_size, "size": size, "fps": fps / stride, "read": read, "still": still,
              "content": content_sha256(video)}
     np.savez(work / "skeletons.npz", joints=joints.astype(np.float32), visibility=visibility, frames=np.array(frames),
              image_spans=image_spans, mask_spans=mask_spans, about=json.dumps(about))
+    shutil.rmtree(parts)
 
 
-def _find(video, reader, path, stride, model):
-    """First pass: (numbers of the frames with a person, their joints in the picture's unit, visibility, the spans of
-    their masks written to `path`, how many frames were looked at). Prepared as a source is, but for the smoothing."""
-    shots, cuts = [[]], Cuts()  # of each shot, for each frame with a person: (frame number, Skeleton, span of the mask)
-    bounds = np.array(reader.size) / max(reader.size)
-    progress = tqdm(reader, total=reader.frame_count, desc=f"pose of {video.name}", unit="frame")
-    cut = []  # for each kept frame, whether a cut is between it and the one before
-
-    def kept():
-        new = False
-        for number, frame in enumerate(progress):
-            new = cuts(frame) or new
-            if number % stride == 0:
-                cut.append(new)
-                new = False
-                yield frame
-
+def _track(parts, path, stride, fps, frame_size):
+    """Of a complete scan: (numbers of the frames with the person, its joints in the picture's unit, visibility, the
+    spans of its masks, which are written to `path`). Prepared as a source is, but for the smoothing."""
+    shots, follow = [[]], Follow()  # of each shot, for each frame with a person: (frame number, Skeleton, span)
     with open(path, "wb") as file:
-        for count, (_, skeleton, mask) in enumerate(detect_all(kept(), model, mask=True)):
-            if cut[count]:
+        for number, cut, people in scanned(parts, stride):
+            if cut:
                 shots.append([])
+            skeleton, mask = follow(people)
             if skeleton is not None:
-                small = cv2.resize(mask, mask_size(reader.size), interpolation=cv2.INTER_AREA)
                 start = file.tell()
-                file.write(cv2.imencode(".jpg", (small * 255).round().astype(np.uint8), MASK_JPEG)[1])
-                shots[-1].append((count * stride, skeleton, (start, file.tell())))
+                file.write(mask)
+                shots[-1].append((number, skeleton, (start, file.tell())))
     frames, joints, visibility, spans = [], [np.zeros((0, 33, 3))], [np.zeros((0, 33))], []
     for shot in filter(None, shots):
         whole, sure = mend(np.stack([s.joints for _, s, _ in shot]), np.stack([s.visibility for _, s, _ in shot]),
-                           np.array([number for number, _, _ in shot]) / reader.fps, bounds)
+                           np.array([number for number, _, _ in shot]) / fps, np.array(frame_size) / max(frame_size))
         there = ~np.isnan(whole[:, 0, 0])  # not in a glimpse between absences
         frames += [number for (number, _, _), is_kept in zip(shot, there, strict=True) if is_kept]
         spans += [span for (_, _, span), is_kept in zip(shot, there, strict=True) if is_kept]
         joints.append(whole[there])
         visibility.append(sure[there])
-    return frames, np.concatenate(joints), np.concatenate(visibility).astype(np.float32), np.array(spans), count + 1
-
-
-def mask_size(frame_size):
-    """(width, height) of the stored masks of a video."""
-    shrink = min(1, MASK_SIZE / max(frame_size))
-    return tuple(max(1, round(length * shrink)) for length in frame_size)
+    return frames, np.concatenate(joints), np.concatenate(visibility).astype(np.float32), np.array(spans)
 
 
 def canvas_box(points, frame_size):
@@ -285,8 +279,8 @@ def resize(image, size):
     return cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA if shrink else cv2.INTER_CUBIC)
 
 
-def _store(video, path, frames, box, size):
-    """Second pass: write the canvas images of `frames` as JPEG, end to end.
+def _store(video, work, frames, box, size):
+    """Write the canvas images of `frames` as JPEG, end to end, and go on where a run that was stopped has left off.
 
     Returns (the span of each, [(index, whole frame)] of some spread over the video, for the plate).
     """
@@ -294,31 +288,44 @@ def _store(video, path, frames, box, size):
     def encode(frame):
         return cv2.imencode(".jpg", crop(frame, box, size), JPEG)[1]
 
-    offsets, wanted, some = [0], set(frames), []
-    with VideoReader(video) as reader, ThreadPoolExecutor(2) as pool, open(path, "wb") as file:
+    path, noted = work / "frames.bin", work / "ends.npy"  # the second: where the pictures end that are safe
+    try:
+        ends = np.load(noted, allow_pickle=False).tolist()
+    except (OSError, ValueError):
+        ends = [0]
+    done, wanted, some, waiting = len(ends) - 1, set(frames), [], deque()
+    with VideoReader(video) as reader, ThreadPoolExecutor(2) as pool, open(path, "r+b" if done else "wb") as file:
+        file.truncate(ends[-1])
+        file.seek(ends[-1])
         shown = (frame for number, frame in enumerate(reader) if number in wanted)
-        waiting = deque()
         for index, frame in enumerate(tqdm(shown, total=len(frames), desc="storing the canvas", unit="frame")):
             if index == 0:
                 count = int(np.clip(MOST_BYTES / frame.nbytes, 5, SAMPLES))
                 sampled = set(np.linspace(0, len(frames) - 1, count).round().astype(int).tolist())
             if index in sampled:
                 some.append((index, frame))
-            waiting.append(pool.submit(encode, frame))
+            if index >= done:
+                waiting.append(pool.submit(encode, frame))
             if len(waiting) > 4:
-                offsets.append(offsets[-1] + file.write(waiting.popleft().result()))
+                ends.append(ends[-1] + file.write(waiting.popleft().result()))
+                if len(ends) % NOTE == 0:
+                    file.flush()
+                    np.save(noted, ends)
         for job in waiting:
-            offsets.append(offsets[-1] + file.write(job.result()))
-    if len(offsets) != len(frames) + 1:
+            ends.append(ends[-1] + file.write(job.result()))
+    if len(ends) != len(frames) + 1:
         raise UserError(f"{str(video)!r} changed while it was read; run it again")
-    return np.stack([offsets[:-1], offsets[1:]], 1), some
+    noted.unlink(missing_ok=True)
+    return np.stack([ends[:-1], ends[1:]], 1), some
 
 
 def _sweep(cache):
-    """Remove what extractions that were killed left behind: temporary folders in which nothing happens any more."""
+    """Remove what extractions that were stopped left behind, if nobody has gone on with it for STALE seconds."""
     for folder in cache.glob(".*-*.*"):
-        with contextlib.suppress(OSError):  # another run may have removed it just now
-            newest = max(path.stat().st_mtime for path in [folder, *folder.iterdir()])
+        ours = folder.with_name(folder.name[1:].rpartition(".")[0])
+        # a run may be at work in it after all, if the clock has jumped, or have removed it just now
+        with contextlib.suppress(OSError, UserError), alone(ours, "extracting"):
+            newest = max(path.stat().st_mtime for path in [folder, *folder.rglob("*")])
             if time.time() - newest > STALE:
                 shutil.rmtree(folder, ignore_errors=True)
 

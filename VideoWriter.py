@@ -62,7 +62,8 @@ class VideoWriter:
     def _open(self):
         # written in fragments, each saved as it is, which become one plain mp4 at the end; delay_moov: without it the
         # sound's first packets, which only warm the decoder up, would be heard and shift it
-        options = {"movflags": "hybrid_fragmented+delay_moov", "frag_duration": str(FRAGMENT * 1000000), "flush_packets": "1"}
+        options = {"movflags": "hybrid_fragmented+delay_moov", "frag_duration": str(FRAGMENT * 1000000),
+                   "flush_packets": "1"}
         try:
             return av.open(str(self._part.absolute()), "w", format="mp4", options=options)
         except (av.FFmpegError, OSError) as error:

@@ -6,7 +6,7 @@ import pytest
 from conftest import SAMPLE
 
 import PoseTrack
-from PoseTrack import Cuts, mend, smooth, steady
+from PoseTrack import Cuts, mend, smooth, steady, thumbnail
 from Skeleton import Skeleton
 from VideoReader import VideoReader
 
@@ -184,12 +184,12 @@ def test_cuts_are_found_and_movement_light_and_blank_frames_are_none():
     with VideoReader(SAMPLE / "source.mp4") as reader:
         dance = list(reader)[:120]
     cuts = Cuts()
-    assert not any([cuts(frame) for frame in dance[::4]])  # four times as fast
+    assert not any([cuts(thumbnail(frame)) for frame in dance[::4]])  # four times as fast
     brighter = cv2.convertScaleAbs(dance[116], beta=40)
     closer = cv2.resize(dance[117][60:450, 60:450], (512, 512))
     edit = (brighter, np.zeros_like(closer), dance[117], closer, closer, dance[118][:, ::-1])
     wide = cv2.resize(dance[0], (1600, 1600))[:, :, ::-1].copy()
     pan = [wide[400:1000, 60 * number:60 * number + 900] for number in range(11)]  # a fifteenth of the width a frame
     cuts_of_a_pan = Cuts()
-    assert not any([cuts_of_a_pan(frame) for frame in pan])
-    assert [cuts(frame) for frame in edit] == [False, False, False, True, False, True]
+    assert not any([cuts_of_a_pan(thumbnail(frame)) for frame in pan])
+    assert [cuts(thumbnail(frame)) for frame in edit] == [False, False, False, True, False, True]

@@ -9,8 +9,12 @@ import numpy as np
 import pytest
 from conftest import SAMPLE
 
+import PoseScan
+import Storage
 import VideoSkeleton as module
 from CommandLine import UserError
+from PoseTrack import Cuts, thumbnail
+from Storage import alone
 from VideoReader import VideoReader
 from VideoSkeleton import VideoSkeleton, cache_folder, canvas_box, crop
 from VideoWriter import VideoWriter
@@ -78,7 +82,7 @@ def test_images_are_visually_lossless_and_joints_lie_on_them(clip, target, frame
 
 
 def test_second_load_comes_from_the_cache(clip, target, monkeypatch):
-    monkeypatch.setattr(module, "detect_all", no_detector)
+    monkeypatch.setattr(PoseScan, "detect_everyone", no_detector)
     again = VideoSkeleton.load(clip)
     assert np.array_equal(again.joints, target.joints) and np.array_equal(again.image(5), target.image(5))
     assert (again.box, again.fps, again.frame_size) == (target.box, 10, (512, 512))
@@ -111,9 +115,9 @@ def test_a_folder_of_unrelated_photos_is_a_target(frames, cache, tmp_path):
     for number, frame in enumerate(frames[:4]):
         turned = frame if number % 2 else cv2.flip(cv2.resize(frame[50:450, 50:450], (512, 512)), 1)
         cv2.imwrite(str(folder / f"{number}.png"), turned)
-    cuts = module.Cuts()
+    cuts = Cuts()
     with VideoReader(folder) as reader:
-        assert [cuts(photo) for photo in reader] == [False, True, True, True]
+        assert [cuts(thumbnail(photo)) for photo in reader] == [False, True, True, True]
     assert VideoSkeleton.load(folder).frames.tolist() == [0, 1, 2, 3]
 
 
@@ -133,23 +137,81 @@ def test_stride_model_content_and_schema_change_the_key(short, cache, monkeypatc
     assert cache_folder(renamed).name.split("-")[-1] in {key.name.split("-")[-1] for key in keys}
 
 
-def test_an_interrupted_run_leaves_no_half_cache(short, cache, monkeypatch):
-    def stop(*_):
-        raise KeyboardInterrupt
+def same(a, b):
+    """Are the caches of two targets equal, byte by byte?"""
+    arrays = [np.load(target.folder / "skeletons.npz", allow_pickle=False) for target in (a, b)]
+    return all(np.array_equal(arrays[0][name], arrays[1][name]) for name in arrays[0].files) and all(
+        (a.folder / name).read_bytes() == (b.folder / name).read_bytes()
+        for name in ("frames.bin", "masks.bin", "plate.png"))
 
-    with monkeypatch.context() as patch:
-        patch.setattr(module, "canvas_box", stop)
-        with pytest.raises(KeyboardInterrupt):
-            VideoSkeleton.load(short)
-    assert list(cache.iterdir()) == []
-    dead, alive = cache / ".short-0123456789abcdef.one", cache / ".short-0123456789abcdef.two"
-    for folder, age in ((dead, 2 * module.STALE), (alive, 0)):  # killed with -9 a while ago; still at work
-        folder.mkdir()
-        (folder / "frames.bin").touch()
-        for path in (folder / "frames.bin", folder):
-            os.utime(path, (time.time() - age,) * 2)
-    assert len(VideoSkeleton.load(short)) == 6
-    assert not dead.exists() and alive.exists()
+
+@pytest.mark.parametrize("place", ["poses", "canvas"])
+def test_a_stopped_extraction_goes_on_and_ends_as_if_it_had_not_been(place, clip, target, cache, monkeypatch):
+    """Stopped after 25 of 40 frames: what is done again is less than a segment, or than what is noted at a time."""
+    monkeypatch.setattr(PoseScan, "SEGMENT", 6)
+    monkeypatch.setattr(module, "NOTE", 6)
+    count, detect, cut = 0, PoseScan.detect_everyone, module.crop
+
+    def one_more():
+        nonlocal count
+        count += 1
+        if count == 25:
+            raise KeyboardInterrupt
+
+    def counted(*args, **options):
+        for step in detect(*args, **options):
+            one_more()
+            yield step
+
+    def cropped(*args):
+        one_more()
+        return cut(*args)
+
+    if place == "poses":
+        monkeypatch.setattr(PoseScan, "detect_everyone", counted)
+    else:
+        monkeypatch.setattr(module, "crop", cropped)
+    with pytest.raises(KeyboardInterrupt):
+        VideoSkeleton.load(clip)
+    assert [path.name[-5:] for path in cache.iterdir()] == [".work"]
+    count = 25
+    again = VideoSkeleton.load(clip)
+    assert 40 - 25 <= count - 25 <= 40 - 25 + 6 + 5  # a segment or a note, and what waits in the pool
+    assert list(cache.iterdir()) == [again.folder] and same(again, target)
+
+
+def test_a_damaged_segment_is_scanned_again(clip, target, cache, monkeypatch):
+    monkeypatch.setattr(PoseScan, "SEGMENT", 6)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(module, "frame_count", lambda _: (_ for _ in ()).throw(KeyboardInterrupt))
+        VideoSkeleton.load(clip)
+    work, = cache.glob(".*.work")
+    segments = sorted((work / "scan").glob("segment*"))
+    assert len(segments) == 7
+    segments[2].write_bytes(segments[2].read_bytes()[:500])
+    segments[4].write_bytes(np.random.default_rng(0).bytes(3000))
+    (work / "scan" / PoseScan.END).unlink()
+    assert same(VideoSkeleton.load(clip), target)
+
+
+def test_what_nobody_goes_on_with_is_removed(short, cache):
+    """A stopped extraction is kept for a while, and as long as a run holds it, whatever the clock says."""
+    ages = {".old-0123456789abcdef.work": 2, ".new-0123456789abcdef.work": 0, ".held-0123456789abcdef.work": 2}
+    for name, age in ages.items():
+        folder = cache / name
+        (folder / "scan").mkdir(parents=True)
+        (folder / "scan" / "segment").touch()
+        for path in (folder / "scan" / "segment", folder / "scan", folder):
+            os.utime(path, (time.time() - age * module.STALE,) * 2)
+    with alone(cache / "held-0123456789abcdef", "extracting"):
+        assert len(VideoSkeleton.load(short)) == 6
+    assert {path.name for path in cache.glob(".*")} == {".new-0123456789abcdef.work", ".held-0123456789abcdef.work"}
+
+
+def test_a_clock_that_goes_back_changes_nothing(short, cache, monkeypatch):
+    hours = iter(range(10 ** 9, 0, -3600))
+    monkeypatch.setattr(time, "time", lambda: next(hours))
+    assert len(VideoSkeleton.load(short)) == 6 and len(list(cache.iterdir())) == 1
 
 
 def test_force_replaces_the_cache(short, cache):
@@ -161,20 +223,24 @@ def test_force_replaces_the_cache(short, cache):
 
 
 def _load(video, cache, answers):
-    module.CACHE = cache
-    answers.put(len(VideoSkeleton.load(video)))
+    module.CACHE, Storage.LOCKS = cache, cache.parent / "locks"
+    scans = []
+    scan, module.scan = module.scan, lambda *args: (scans.append(1), scan(*args))
+    answers.put((len(VideoSkeleton.load(video)), len(scans)))
 
 
-def test_two_extractions_at_once_do_not_harm_each_other(short, cache):
+def test_two_extractions_at_once_are_one(short, cache):
+    """The second waits for the first and takes what that has made."""
     context = multiprocessing.get_context("spawn")
     answers = context.Queue()
     runs = [context.Process(target=_load, args=(short, cache, answers)) for _ in range(2)]
     for run in runs:
         run.start()
-    assert [answers.get(timeout=120) for _ in runs] == [6, 6]
+    told = [answers.get(timeout=120) for _ in runs]
+    assert sorted(told) == [(6, 0), (6, 1)]
     for run in runs:
         run.join()
-    assert len(list(cache.iterdir())) == 1 and len(VideoSkeleton.load(short)) == 6
+    assert len(list(cache.iterdir())) == 1
 
 
 def test_nobody_in_the_video(frames, cache, tmp_path):
