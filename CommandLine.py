@@ -115,9 +115,16 @@ def _own_descriptor():
         pass
 
 
+def _thread_failed(failure):
+    """A thread that can't write (TensorBoard has one) raises that again in whoever waits for it: once is enough."""
+    if not issubclass(failure.exc_type, OSError):
+        threading.__excepthook__(failure)
+
+
 def run(main):
     """Call `main()` as a script does: exit status 0, 2 (UserError, one line), or 130 (Ctrl-C)."""
     _own_descriptor()
+    threading.excepthook = _thread_failed
     try:
         main()
     except UserError as error:

@@ -29,6 +29,7 @@ from PoseTrack import Cuts, steady, thumbnail
 from Retarget import Retarget, look
 from Scene import Scene
 from Skeleton import PoseDetector, detect_all
+from Storage import whole
 from VideoReader import VideoReader, ahead
 from VideoSkeleton import VideoSkeleton
 from VideoWriter import VideoWriter
@@ -234,7 +235,7 @@ def save_skeletons(path, track, target, fps):
     x, y, side = target.box
     nowhere = np.full((33, 3), np.nan, np.float32)
     joints = [nowhere if placed is None else placed.joints * side + np.float32([x, y, 0]) for placed, _ in track]
-    with open(path, "wb") as file:
+    with whole(path) as part, open(part, "wb") as file:
         np.savez(file, joints=np.array(joints, np.float32).reshape(-1, 33, 3), fps=fps,
                  detected=np.array([found for _, found in track], bool))
 
@@ -307,12 +308,12 @@ def play(args, reader, target, generator, name, output):
     if args.skeletons:
         save_skeletons(args.skeletons, track, target, reader.fps)
     if args.report:
-        args.report.write_text(json.dumps({
-            "generator": name, "source": str(args.source), "target": str(args.target), "frames": count,
-            "frames_without_person": missing, "video_fps": reader.fps, "seconds": round(seconds, 3),
-            "frames_per_second": round(count / seconds, 2),
-            "stage_ms": {stage: round(ms / count, 3) for stage, ms in spent.items()}, "output": str(output),
-        }, indent=1) + "\n")
+        told = {"generator": name, "source": str(args.source), "target": str(args.target), "frames": count,
+                "frames_without_person": missing, "video_fps": reader.fps, "seconds": round(seconds, 3),
+                "frames_per_second": round(count / seconds, 2),
+                "stage_ms": {stage: round(ms / count, 3) for stage, ms in spent.items()}, "output": str(output)}
+        with whole(args.report) as part:
+            part.write_text(json.dumps(told, indent=1) + "\n")
     print(f"{output}: {count} frames, {missing} without a person, {count / seconds:.1f} frames/s")
 
 

@@ -7,7 +7,6 @@ is followed and where a cut is, is left to whoever reads the segments (`scanned`
 
 import json
 import math
-import os
 from collections import deque
 from pathlib import Path
 
@@ -17,7 +16,7 @@ from tqdm import tqdm
 
 from PoseTrack import Cuts, thumbnail
 from Skeleton import Skeleton, detect_everyone
-from Storage import stored_arrays
+from Storage import stored_arrays, whole
 from VideoReader import VideoReader
 
 SEGMENT = 120  # frames of the video: some seconds of work, under a minute with the largest model on a slow laptop
@@ -102,15 +101,12 @@ def _path(folder, index):
 def _save(folder, index, thumbnails, looked):
     people = [person for frame in looked for person in frame]
     ends = np.cumsum([0] + [len(mask) for _, mask in people])
-    path = _path(folder, index)
-    part = path.with_name(f".{path.name}")
-    with open(part, "wb") as file:
+    with whole(_path(folder, index)) as part, open(part, "wb") as file:
         np.savez(file, thumbnails=np.stack(thumbnails), people=np.array([len(frame) for frame in looked], int),
                  joints=np.array([s.joints for s, _ in people], np.float32).reshape(-1, 33, 3),
                  visibility=np.array([s.visibility for s, _ in people], np.float32).reshape(-1, 33),
                  masks=np.concatenate([np.zeros(0, np.uint8), *(mask for _, mask in people)]),
                  spans=np.stack([ends[:-1], ends[1:]], 1))
-    os.replace(part, path)
 
 
 def _read(folder, index):

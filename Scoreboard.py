@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 
 from CommandLine import ROOT
+from Storage import whole
 from VideoWriter import VideoWriter
 
 ROWS, CELL = 5, 200  # frames on the contact sheet, pixels of one there and in the film
@@ -41,9 +42,8 @@ def commit():
 def save(rows, path):
     """Write {"machine", "commit", "date", "rows"} as JSON, whole or not at all; returns it."""
     told = {"machine": machine(), "commit": commit(), "date": date.today().isoformat(), "rows": rows}
-    part = path.with_name(path.name + ".part")
-    part.write_text(json.dumps(told, indent=1) + "\n")
-    os.replace(part, path)
+    with whole(path) as part:
+        part.write_text(json.dumps(told, indent=1) + "\n")
     return told
 
 
@@ -91,7 +91,8 @@ def pictures(columns, fps, outputs):
         for row in rows:
             writer.write(np.vstack([head, row]))
     shown = np.linspace(0, len(rows) - 1, ROWS + 2).round().astype(int)[1:-1]
-    outputs[".png"].write_bytes(cv2.imencode(".png", np.vstack([head, *(rows[n] for n in shown)]))[1])
+    with whole(outputs[".png"]) as part:
+        part.write_bytes(cv2.imencode(".png", np.vstack([head, *(rows[n] for n in shown)]))[1])
 
 
 def _pyplot():
@@ -115,7 +116,8 @@ def bars(rows, task, path):
         axis.set_title(f"{name} ({arrow.get(name, 'lower is better')})", fontsize=9)
         axis.tick_params(labelsize=8, labelleft=axis is axes[0])
     figure.suptitle(f"{task} task, over the person", fontsize=10)
-    figure.savefig(path, dpi=110)
+    with whole(path) as part:
+        figure.savefig(part, dpi=110)
 
 
 def curves(rows, task, path):
@@ -136,7 +138,8 @@ def curves(rows, task, path):
         axis.set(xlabel="minutes of training", title=f"{metric} ({better} is better)")
         axis.legend(fontsize=7)
     figure.suptitle(f"{task} task, over the person", fontsize=10)
-    figure.savefig(path, dpi=110)
+    with whole(path) as part:
+        figure.savefig(part, dpi=110)
 
 
 def growth(curves, path):
@@ -151,4 +154,5 @@ def growth(curves, path):
         axis.set(xlabel=what[0], ylabel=what[1])
         axis.grid(True, which="both", alpha=0.3)
         axis.legend(fontsize=8)
-    figure.savefig(path, dpi=110)
+    with whole(path) as part:
+        figure.savefig(part, dpi=110)

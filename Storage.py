@@ -4,6 +4,7 @@ believed: no code in it, no more than was written."""
 import contextlib
 import hashlib
 import math
+import os
 import zipfile
 from pathlib import Path
 
@@ -41,6 +42,20 @@ def alone(path, doing, wait=False):
         yield waited
     finally:
         lock.release()
+
+
+@contextlib.contextmanager
+def whole(path):
+    """A hidden path beside `path` to write to, which takes its place when the block ends and is removed when that
+    fails. UserError where the disk does not take it."""
+    part = path.with_name(f".{path.stem}.part{path.suffix}")
+    try:
+        yield part
+        os.replace(part, path)
+    except OSError as error:
+        raise UserError(f"can't write {path}: {error.strerror or error}; make room, or name another file") from None
+    finally:
+        part.unlink(missing_ok=True)
 
 
 class DamagedCache(UserError):

@@ -30,7 +30,7 @@ from tqdm import tqdm
 
 from CommandLine import ROOT, Parser, UserError, positive, writable_folder
 from PoseDataset import PoseDataset, normalise, pose_input, to_image, to_levels
-from Storage import alone
+from Storage import alone, whole
 from VideoSkeleton import TARGET, VideoSkeleton
 
 DANCE = ROOT / "data" / "Dance"
@@ -91,16 +91,19 @@ def command(script, args=(), target=None):
     return shlex.join(words if target in (None, TARGET) else [*words, "--target", str(target)])
 
 
-def save_checkpoint(state, path):
-    """Write `state` (plain types and tensors) to `path`, whole or not at all."""
-    part = path.with_name(f".{path.name}.part")
-    try:
-        torch.save(state, part)
-        os.replace(part, path)
-    except (OSError, RuntimeError) as error:
-        raise UserError(f"can't write {path}: {error}") from None
-    finally:
-        part.unlink(missing_ok=True)
+def save_checkpoint(state, path, previous=None):
+    """Write `state` (plain types and tensors) to `path`, whole or not at all; what is there is kept as `previous`."""
+    with whole(path) as part:
+        try:
+            torch.save(state, part)
+        except RuntimeError:  # torch's own word for a write that failed, in several lines
+            raise OSError(None, "the disk took only a part of it") from None
+        if previous and path.exists():
+            previous.unlink(missing_ok=True)
+            try:
+                os.link(path, previous)  # a second name, so that `path` is never missing
+            except OSError:  # a file system without
+                os.replace(path, previous)
 
 
 def load_checkpoint(path, generator, train, target=None):
@@ -199,11 +202,12 @@ class Loop:
             held.enter_context(alone(self._path, "training into"))
         before = signal.signal(signal.SIGINT, self._interrupt)
         runs = self._path.parent / "runs" / self._path.stem / datetime.now().strftime("%Y%m%d-%H%M%S")
-        board = None if args.dry_run else SummaryWriter(runs)
+        board = None
         start = saved = time.monotonic()
         first = self.step
         progress = tqdm(desc=self._path.stem, initial=first, total=total, unit="step", dynamic_ncols=True)
         try:
+            board = None if args.dry_run else SummaryWriter(runs)
             while self.step < total and not self._stop:
                 for pose, image in self._batches():
                     yield pose, image
@@ -229,11 +233,14 @@ class Loop:
                     saved = time.monotonic()
             if self._held:  # else interrupted before the first step
                 self._report(time.monotonic() - start)
+        except OSError as error:  # TensorBoard's: the others say which file
+            raise UserError(f"can't write the curves in {runs}: {error.strerror}; make room") from None
         finally:
             signal.signal(signal.SIGINT, before)
             progress.close()
-            if board:
-                board.close()
+            with contextlib.suppress(OSError):
+                if board:
+                    board.close()
             held.close()
         if self._interrupted:
             raise KeyboardInterrupt
@@ -260,17 +267,17 @@ class Loop:
         if self._held["l1"] < self._best:
             self._best = self._held["l1"]
             model = {name: value.cpu() for name, value in self._ema.module.state_dict().items()}
-            if self._fresh and self._path.exists():
-                os.replace(self._path, self._previous)
+            save_checkpoint(self._about | self._where() | {"model": model, "held_out": self._held}, self._path,
+                            self._previous if self._fresh else None)
             self._fresh = False
-            save_checkpoint(self._about | self._where() | {"model": model, "held_out": self._held}, self._path)
         steps = max(1, self.step - self._looked)
         means = {name: float(value) / steps for name, value in self._sums.items()}
         self._looked, self._sums = self.step, {}
         progress.set_postfix(means | {"held-out psnr": round(self._held["psnr"], 2)})
         for name, value in (means | {f"held_out/{k}": v for k, v in self._held.items()}).items():
             board.add_scalar(name, value, self.step)
-        cv2.imwrite(str(self._path.with_name(f"{self._path.stem}-samples.png")), self._grid())
+        with whole(self._path.with_name(f"{self._path.stem}-samples.png")) as part:
+            part.write_bytes(cv2.imencode(".png", self._grid())[1])
 
     def _grid(self):
         """[skeleton | generated | real] of the fixed held-out poses, as an image."""

@@ -31,7 +31,7 @@ from PoseScan import MASK_JPEG, MASK_SIZE, frame_count, mask_size, scan, scanned
 from PoseTrack import mend
 from Scene import MOST_BYTES, SAMPLES, background
 from Skeleton import REDUCED, Follow, Skeleton, find_model, sha256
-from Storage import DamagedCache, Pictures, alone, decode, stored_arrays
+from Storage import DamagedCache, Pictures, alone, decode, stored_arrays, whole
 from VideoReader import IMAGE_SUFFIXES, VideoReader
 
 TARGET = ROOT / "data" / "sample" / "target.mp4"
@@ -338,7 +338,8 @@ def contact_sheet(target, path):
         cells.append(np.hstack([image, target.skeleton(index).draw(np.zeros_like(image))]))
     cells += [np.zeros_like(cells[0])] * (-len(cells) % 4)
     sheet = np.vstack([np.hstack(cells[i:i + 4]) for i in range(0, len(cells), 4)])
-    path.write_bytes(cv2.imencode(".png", sheet)[1])
+    with whole(path) as part:
+        part.write_bytes(cv2.imencode(".png", sheet)[1])
 
 
 def main():
