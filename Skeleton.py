@@ -108,6 +108,7 @@ class Skeleton:
 
 MOST_WORKERS = 4  # detectors side by side; each takes about 100 MB
 MOST_PEOPLE = 4  # in a still; those who are not there cost nothing
+MASK_ROW = 4  # pixels: MediaPipe ends the process when it is asked for a mask whose width is no multiple of it
 LOST = 1.0  # heights between two pictures: farther away it is not the same person
 
 
@@ -146,7 +147,10 @@ class PoseDetector:
     def people(self, image, seconds=None):
         """The same for everybody in a still, up to MOST_PEOPLE: a list of (skeleton, mask)."""
         assert image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3, "uint8 BGR images only"
-        picture = self._mp.Image(self._mp.ImageFormat.SRGB, cv2.cvtColor(image, cv2.COLOR_BGR2RGB))
+        height, width = image.shape[:2]
+        padded = width + -width % MASK_ROW
+        wide = cv2.copyMakeBorder(image, 0, 0, 0, padded - width, cv2.BORDER_REPLICATE) if padded > width else image
+        picture = self._mp.Image(self._mp.ImageFormat.SRGB, cv2.cvtColor(wide, cv2.COLOR_BGR2RGB))
         with quiet_stderr() if self._loud else contextlib.nullcontext():
             if self._video:
                 milliseconds = round((self._count / self._fps if seconds is None else seconds) * 1000)
@@ -156,14 +160,13 @@ class PoseDetector:
                 found = self._landmarker.detect(picture)
         self._count += 1
         self._loud = self._loud and not found.pose_landmarks  # it says what it has to until it has seen somebody
-        height, width = image.shape[:2]
         masks = found.segmentation_masks or [None] * len(found.pose_landmarks)
         people = []
         for landmarks, mask in zip(found.pose_landmarks, masks, strict=True):
             marks = np.array([(p.x, p.y, p.z, p.visibility) for p in landmarks], np.float32)
             # MediaPipe counts x and z in widths and y in heights
-            joints = marks[:, :3] * np.float32([width, height, width]) / max(width, height)
-            mask = None if mask is None else mask.numpy_view().reshape(height, width).copy()
+            joints = marks[:, :3] * np.float32([padded, height, padded]) / max(width, height)
+            mask = None if mask is None else mask.numpy_view().reshape(height, padded)[:, :width].copy()
             people.append((Skeleton(joints, marks[:, 3]), mask))
         return people
 

@@ -170,6 +170,16 @@ def test_mediapipe_library_makes_no_socket_call():
     assert not symbols & {"socket", "connect", "bind", "sendto", "sendmsg", "getaddrinfo", "gethostbyname"}
 
 
+@pytest.mark.parametrize("width", [637, 638, 639, 854])
+def test_masks_of_any_width(width, frames):
+    """MediaPipe aborts the process over masks whose width is no multiple of 4; the pose must not depend on that."""
+    with PoseDetector("image", mask=True) as detector:
+        skeleton, mask = detector.detect(cv2.resize(frames[0], (width, 480)))
+        expected, other = detector.detect(cv2.resize(frames[0], (width + -width % 4, 480)))
+    assert mask.shape == (480, width) and abs(mask.mean() / other.mean() - 1) < 0.02
+    assert np.abs(skeleton.joints - expected.joints)[:, :2].mean() < 0.01
+
+
 def test_of_several_people_the_same_one_is_followed(frames, capsys):
     """Two people side by side, whom MediaPipe gives in either order: the tall one is followed, also when she moves."""
     rng = np.random.default_rng(0)

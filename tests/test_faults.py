@@ -62,6 +62,11 @@ def make(kind, path):
         path.write_bytes(cv2.imencode(".png", np.full((64, 64, 3), 90, np.uint8))[1].tobytes())
     elif kind == "sound alone":
         audio_only(path)
+    elif kind == "no frames":
+        with av.open(str(path), "w") as container:
+            stream = container.add_stream("libx264", rate=30)
+            stream.width = stream.height = 64
+            container.start_encoding()
     elif kind == "8 x 8 pixels":
         grey(path, size=(8, 8))
     elif kind == "nobody":
@@ -78,7 +83,7 @@ def complaint(error):
     return [line for line in lines if line and "[00:" not in line and "%|" not in line]
 
 
-KINDS = ["missing", "empty", "text", "half a header", "an image", "sound alone", "8 x 8 pixels", "nobody",
+KINDS = ["missing", "empty", "text", "half a header", "an image", "sound alone", "no frames", "8 x 8 pixels", "nobody",
          "one frame of nobody", "a folder"]
 
 
@@ -128,6 +133,57 @@ def test_odd_words_to_a_training(main, words, clip, script, tmp_path):
     status, _, error = script(main, *given, *(word.replace("OUT", str(tmp_path)) for word in words))
     assert status == 2 and len(complaint(error)) == 1 and complaint(error)[0].startswith("error: "), error
     assert [p.name for p in tmp_path.iterdir()] == ["file"] and (tmp_path / "file").read_text() == "mine"
+
+
+def unusual(kind, frames):
+    """A few pictures of an unusual but good video."""
+    if kind == "one frame":
+        return frames[:1]
+    if kind == "641 x 359":
+        return [cv2.resize(frame, (641, 359)) for frame in frames[:5]]
+    if kind == "3840 x 2160":
+        return [cv2.copyMakeBorder(cv2.resize(frame, (2160, 2160)), 0, 0, 840, 840, cv2.BORDER_REPLICATE)
+                for frame in frames[:2]]
+    if kind == "two people":
+        return [np.hstack([cv2.copyMakeBorder(cv2.resize(frame, (432, 432)), 80, 0, 40, 40, cv2.BORDER_REPLICATE),
+                           frame]) for frame in frames[::8]]
+    return [frame[:, frame.shape[1] // 2:] for frame in frames[:5]]  # half a person
+
+
+def write_odd(path, pictures):
+    """Write pictures of any size: VideoWriter would pad odd ones."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=10)
+        stream.height, stream.width = pictures[0].shape[:2]
+        stream.pix_fmt, stream.options = "yuv444p", {"preset": "ultrafast"}
+        for picture in pictures:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="bgr24")))
+        container.mux(stream.encode(None))
+
+
+@pytest.mark.parametrize("kind", ["one frame", "641 x 359", "3840 x 2160", "two people", "half a person"])
+def test_an_unusual_video_works_as_source_as_target_and_to_learn_from(kind, frames, clip, script, tmp_path,
+                                                                      monkeypatch):
+    odd, out = tmp_path / "-odd 'é\".mp4", tmp_path / "not" / "there" / "o.mp4"
+    write_odd(odd, unusual(kind, frames))
+    with VideoReader(odd) as reader:
+        pictures = list(reader)
+    words = ["--no-window", "--layout", "result", "--output", out]
+    status, _, error = script(DanceDemo.main, *words, "--gen-type", 1, f"--source={odd}", "--target", clip)
+    assert status == 0, error
+    with VideoReader(out) as reader:
+        assert len(list(reader)) == len(pictures)
+    if kind == "two people":
+        assert sum("people are seen; following one of them" in line for line in complaint(error)) == 1
+    monkeypatch.setattr(VideoSkeleton, "CACHE", tmp_path / "cache")
+    for gen_type in (1, 5):
+        status, _, error = script(DanceDemo.main, *words, "--gen-type", gen_type, f"--source={odd}", f"--target={odd}")
+        assert status == 0, error
+        with VideoReader(out) as reader:
+            height, width = pictures[0].shape[:2]
+            assert reader.size == (width + width % 2, height + height % 2) and len(list(reader)) == len(pictures)
+    assert script(GenVanillaNN.main, f"--target={odd}", "--dry-run")[0] == 0
+    assert script(GenWarp.main, f"--target={odd}", "--dry-run", "--image-size", 64)[0] == 0
 
 
 def test_a_truncated_video_is_used_as_far_as_it_goes(script, clip, tmp_path):
