@@ -6,6 +6,7 @@ status 2, without a traceback. A traceback is therefore always a bug of ours.
 
 import argparse
 import contextlib
+import errno
 import importlib.util
 import os
 import sys
@@ -129,6 +130,11 @@ def run(main):
         main()
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except OSError as error:
+        if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT):
+            raise  # not for the user to mend
+        print(f"error: {error.filename or 'a file'}: {error.strerror}; give it rights or room", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)

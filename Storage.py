@@ -62,15 +62,25 @@ class DamagedCache(UserError):
     """A cache that can't be what was written."""
 
 
+def check_stored(path):
+    """ValueError unless all that a zip file holds lies in it as it is: else a small one could unpack to gigabytes."""
+    with zipfile.ZipFile(path) as archive:
+        entries = archive.infolist()
+    if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries) or \
+            sum(entry.file_size for entry in entries) > path.stat().st_size:
+        raise ValueError("parts of it are packed")
+
+
 def stored_arrays(path):
     """{name: array} of an .npz as numpy.savez writes it; ValueError where an array would be larger than the file."""
+    check_stored(path)
     with zipfile.ZipFile(path) as archive:
         for entry in archive.infolist():
             with archive.open(entry) as file:
                 np.lib.format.read_magic(file)
                 shape, _, kind = np.lib.format.read_array_header_1_0(file)
                 declared = file.tell() + math.prod(shape) * kind.itemsize
-            if not entry.file_size == entry.compress_size == declared:
+            if entry.file_size != declared:
                 raise ValueError(f"{entry.filename} is not as large as it says")
     with np.load(path, allow_pickle=False) as stored:
         return dict(stored)

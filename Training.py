@@ -30,7 +30,7 @@ from tqdm import tqdm
 
 from CommandLine import ROOT, Parser, UserError, positive, writable_folder
 from PoseDataset import PoseDataset, normalise, pose_input, to_image, to_levels
-from Storage import alone, whole
+from Storage import alone, check_stored, whole
 from VideoSkeleton import TARGET, VideoSkeleton
 
 DANCE = ROOT / "data" / "Dance"
@@ -115,6 +115,7 @@ def load_checkpoint(path, generator, train, target=None):
     if not path.is_file():
         raise UserError(f"there are no trained weights at {path}; train them with: {train}")
     try:
+        check_stored(path)
         state = torch.load(path, map_location="cpu", weights_only=True)
         schema, made_by, owner, _, _ = (state[key] for key in ("schema", "generator", "target", "config", "model"))
     except Exception:  # whatever a file that is none can cause: zip, pickle, key and type errors

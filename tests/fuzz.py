@@ -19,7 +19,8 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 BATCH, SECONDS = 250, 120
-KINDS = ["skeletons.npz", "frames.bin", "masks.bin", "plate.png", "checkpoint", "payload"]
+KINDS = ["skeletons.npz", "frames.bin", "masks.bin", "plate.png", "images-64.npy", "segment", "checkpoint", "payload"]
+ALONE = ("segment", "checkpoint", "payload")  # not in the cache's folder
 
 
 class Payload:
@@ -37,17 +38,22 @@ def good(folder):
     import cv2
     import torch
 
+    from PoseDataset import reduced_images
+    from PoseScan import scan
     from Training import SCHEMA
     from VideoReader import VideoReader
-    from VideoSkeleton import _extract
+    from VideoSkeleton import VideoSkeleton, extract
     from VideoWriter import VideoWriter
 
     sample = Path(__file__).resolve().parent.parent / "data" / "sample" / "target.mp4"
-    (folder / "cache").mkdir()
     with VideoReader(sample) as reader, VideoWriter(folder / "v.mp4", 10) as writer:
         for _, frame in zip(range(4), reader, strict=False):
             writer.write(cv2.resize(frame, (256, 256), interpolation=cv2.INTER_AREA))
-    _extract(folder / "v.mp4", folder / "cache", 1, "full")
+    extract(folder / "v.mp4", folder / "cache")
+    reduced_images(VideoSkeleton(folder / "v.mp4", folder / "cache"), 64)
+    (folder / "scan").mkdir()
+    scan(folder / "v.mp4", folder / "scan")
+    (folder / "scan" / "segment-000000.npz").rename(folder / "segment")
     state = {"schema": SCHEMA, "generator": "GenVanillaNN", "target": {"content": "x", "box": [0, 0, 8]}, "epoch": 1,
              "config": {"pose": "image", "image_size": 64}, "model": {"w": torch.zeros(4, 4), "b": torch.ones(4)}}
     torch.save(state, folder / "checkpoint")
@@ -77,11 +83,24 @@ def mutated(data, rng):
 
 def read(folder, kind):
     """What the program does with the files of `folder`."""
+    import PoseDataset
+    import PoseScan
+    from CommandLine import UserError
     from Training import load_checkpoint
     from VideoSkeleton import VideoSkeleton
 
     if kind in ("checkpoint", "payload"):
         load_checkpoint(folder / kind, "GenVanillaNN", "a command")
+    elif kind == "segment":
+        (folder / "segment-000000.npz").write_bytes((folder / "segment").read_bytes())
+        if PoseScan._read(folder, 0) is None:
+            raise UserError("scanned again")
+        (folder / PoseScan.END).write_text('{"frames": 4}')
+        for _, _, people in PoseScan.scanned(folder):
+            assert all(skeleton.joints.shape == (33, 3) for skeleton, _ in people)
+    elif kind == "images-64.npy":
+        target = VideoSkeleton(folder / "v.mp4", folder / "cache")
+        assert PoseDataset.reduced_images(target, 64)[:].shape == (4, 4, 64, 64)
     else:
         target = VideoSkeleton(folder / "v.mp4", folder / "cache")
         for index in range(len(target)):
@@ -96,7 +115,7 @@ def work(folder, first, count):
     for number in range(first, first + count):
         rng = np.random.default_rng(number)
         kind = KINDS[number % len(KINDS)]
-        path = folder / kind if kind in ("checkpoint", "payload") else folder / "cache" / kind
+        path = folder / kind if kind in ALONE else folder / "cache" / kind
         whole = path.read_bytes()
         try:
             path.write_bytes(mutated(whole, rng))

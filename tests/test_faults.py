@@ -222,6 +222,15 @@ def strangers(good, path, marker):
     yield "a payload inside", path
     yield "truncated", (path.write_bytes(raw[:len(raw) // 2]), path)[1]
     yield "bytes", (path.write_bytes(np.random.default_rng(0).bytes(5000)), path)[1]
+    with zipfile.ZipFile(good) as archive:
+        parts = {entry.filename: archive.read(entry) for entry in archive.infolist()}
+    largest = max(parts, key=lambda name: len(parts[name]))
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:  # a small file that unpacks to a gigabyte
+        for name, data in parts.items():
+            with archive.open(name, "w", force_zip64=True) as entry:
+                for _ in range(10 if name == largest else 1):
+                    entry.write(bytes(10 ** 8) if name == largest else data)
+    yield "a bomb", path
     yield "another schema", saved(schema=99)
     yield "another generator", saved(generator="GenSomething")
     yield "a list", (torch.save([1, 2], path), path)[1]
