@@ -43,6 +43,7 @@ from PoseDataset import training_frames
 from Scene import Scene
 from Scoreboard import bars, curves, label, pictures, save, small, table
 from Skeleton import REDUCED
+from Training import IMAGE_SIZES
 from VideoReader import VideoReader
 from VideoSkeleton import TARGET, VideoSkeleton, crop
 
@@ -215,7 +216,7 @@ def main():
                                                    "for the shipped pair")
     parser.add_argument("--minutes", type=minutes, default=[], help="train each learned generator so long first; with "
                                                                     "commas between, judge it after each")
-    parser.add_argument("--image-size", type=int, default=64, help="pixels of those trained")
+    parser.add_argument("--image-size", type=int, choices=IMAGE_SIZES, default=64, help="pixels of those trained")
     parser.add_argument("--continuity", type=positive(float), help="also GEN_TYPE 1 with this --continuity")
     parser.add_argument("--output", default=OUTPUT, type=Path, help="where pictures and JSON go, without ending")
     parser.add_argument("--json", type=Path, help="JSON to write; default: beside the pictures")

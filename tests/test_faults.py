@@ -12,6 +12,7 @@ import pytest
 import torch
 from conftest import SAMPLE
 
+import Benchmark
 import DanceDemo
 import Evaluate
 import GenGAN
@@ -135,6 +136,19 @@ def test_odd_words_to_a_training(main, words, clip, script, tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["file"] and (tmp_path / "file").read_text() == "mine"
 
 
+@pytest.mark.parametrize("main, words", [
+    (VideoSkeleton.main, ("--stride", "0")), (VideoSkeleton.main, ("--stride", "x")),
+    (VideoSkeleton.main, ("--model", "x")), (VideoSkeleton.main, ("--model", "CLIP")),
+    (VideoSkeleton.main, ("--nonsense",)), (Evaluate.main, ("--gen-types", "1,9")), (Evaluate.main, ("--minutes", "3,2")),
+    (Evaluate.main, ("--minutes", "-1")), (Evaluate.main, ("--image-size", "65")), (Evaluate.main, ("--continuity", "0")),
+    (Evaluate.main, ("--output", "CLIP/e")), (Evaluate.main, ("--truth", "none.mp4", "--gen-types", "1")),
+    (Benchmark.main, ("--output", "CLIP/b")), (Benchmark.main, ("--quicker",))])
+def test_odd_words_to_the_other_programs(main, words, clip, script):
+    status, _, error = script(main, *(word.replace("CLIP", str(clip)) for word in words),
+                              *(["--target", clip] if main is Evaluate.main else []))
+    assert status == 2 and len(complaint(error)) == 1 and complaint(error)[0].startswith("error: "), error
+
+
 def unusual(kind, frames):
     """A few pictures of an unusual but good video."""
     if kind == "one frame":
@@ -225,10 +239,10 @@ def strangers(good, path, marker):
     with zipfile.ZipFile(good) as archive:
         parts = {entry.filename: archive.read(entry) for entry in archive.infolist()}
     largest = max(parts, key=lambda name: len(parts[name]))
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:  # a small file that unpacks to a gigabyte
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:  # a small file that unpacks to 200 MB
         for name, data in parts.items():
             with archive.open(name, "w", force_zip64=True) as entry:
-                for _ in range(10 if name == largest else 1):
+                for _ in range(2 if name == largest else 1):
                     entry.write(bytes(10 ** 8) if name == largest else data)
     yield "a bomb", path
     yield "another schema", saved(schema=99)
