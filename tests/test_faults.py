@@ -139,8 +139,9 @@ def test_odd_words_to_a_training(main, words, clip, script, tmp_path):
 @pytest.mark.parametrize("main, words", [
     (VideoSkeleton.main, ("--stride", "0")), (VideoSkeleton.main, ("--stride", "x")),
     (VideoSkeleton.main, ("--model", "x")), (VideoSkeleton.main, ("--model", "CLIP")),
-    (VideoSkeleton.main, ("--nonsense",)), (Evaluate.main, ("--gen-types", "1,9")), (Evaluate.main, ("--minutes", "3,2")),
-    (Evaluate.main, ("--minutes", "-1")), (Evaluate.main, ("--image-size", "65")), (Evaluate.main, ("--continuity", "0")),
+    (VideoSkeleton.main, ("--nonsense",)), (Evaluate.main, ("--gen-types", "1,9")),
+    (Evaluate.main, ("--minutes", "3,2")), (Evaluate.main, ("--minutes", "-1")),
+    (Evaluate.main, ("--image-size", "65")), (Evaluate.main, ("--continuity", "0")),
     (Evaluate.main, ("--output", "CLIP/e")), (Evaluate.main, ("--truth", "none.mp4", "--gen-types", "1")),
     (Benchmark.main, ("--output", "CLIP/b")), (Benchmark.main, ("--quicker",))])
 def test_odd_words_to_the_other_programs(main, words, clip, script):
