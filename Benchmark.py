@@ -30,12 +30,13 @@ import numpy as np
 
 from CommandLine import ROOT, Parser, need, quiet_stderr, run
 from DanceDemo import GENERATORS, SOURCE, check_output, dance
+from Extraction import extract
 from GenNearest import NearestSkeleton
 from LimbWarp import LimbWarp
 from Scoreboard import growth, save
 from Skeleton import MODEL_FOLDER, PoseDetector, detect_all, find_model
 from VideoReader import VideoReader
-from VideoSkeleton import TARGET, VideoSkeleton, cache_folder, extract
+from VideoSkeleton import TARGET, VideoSkeleton, cache_folder
 from VideoWriter import VideoWriter
 
 OUTPUT = ROOT / "data" / "Dance" / "Benchmark"

@@ -36,6 +36,7 @@ import numpy as np
 from tqdm import tqdm
 
 import Metrics
+from Canvas import crop
 from CommandLine import ROOT, Parser, UserError, need, positive, run
 from DanceDemo import GENERATORS, SOURCE, check_output, dance, foreseen
 from LimbWarp import LimbWarp
@@ -45,7 +46,7 @@ from Scoreboard import bars, curves, label, pictures, save, small, table
 from Skeleton import REDUCED
 from Training import IMAGE_SIZES
 from VideoReader import VideoReader
-from VideoSkeleton import TARGET, VideoSkeleton, crop
+from VideoSkeleton import TARGET, VideoSkeleton
 
 TRUTH = ROOT / "data" / "sample" / "truth.mp4"
 OUTPUT = ROOT / "data" / "Dance" / "Evaluate"

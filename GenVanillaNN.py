@@ -18,9 +18,9 @@ import torch.nn.functional as F
 from torch import nn
 
 import Training
+from Canvas import resize
 from CommandLine import UserError, run
 from PoseDataset import pose_input, to_image, to_levels
-from VideoSkeleton import resize
 
 EPOCHS = 120
 MINUTES = 4.5  # on a slower machine this ends the training before EPOCHS do

@@ -15,10 +15,10 @@ import numpy as np
 from scipy.ndimage import percentile_filter
 from scipy.spatial import cKDTree
 
+from Canvas import crop, resize
 from PoseTrack import heights, point
 from Retarget import STANDING
 from Skeleton import HIPS, NOSE, SHOULDERS
-from VideoSkeleton import crop, resize
 
 # Each part's bone (a pair of landmarks stands for the point between them) and its radius in body heights.
 PARTS = {

@@ -13,9 +13,9 @@ import torch
 from torch.utils.data import Dataset, Subset
 from tqdm import tqdm
 
+from Canvas import resize
 from CommandLine import UserError, warn
 from Storage import alone
-from VideoSkeleton import resize
 
 HELD_OUT = 0.1  # of the video, its end: neighbouring frames are nearly equal, so a random split would leak
 

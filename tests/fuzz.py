@@ -38,11 +38,12 @@ def good(folder):
     import cv2
     import torch
 
+    from Extraction import extract
     from PoseDataset import reduced_images
     from PoseScan import scan
     from Training import SCHEMA
     from VideoReader import VideoReader
-    from VideoSkeleton import VideoSkeleton, extract
+    from VideoSkeleton import VideoSkeleton
     from VideoWriter import VideoWriter
 
     sample = Path(__file__).resolve().parent.parent / "data" / "sample" / "target.mp4"

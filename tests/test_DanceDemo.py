@@ -15,10 +15,10 @@ from conftest import SAMPLE
 from test_VideoReader import sound, tone
 
 import DanceDemo
+from Canvas import crop
 from CommandLine import ROOT
 from Skeleton import REDUCED
 from VideoReader import VideoReader
-from VideoSkeleton import crop
 from VideoWriter import VideoWriter
 
 

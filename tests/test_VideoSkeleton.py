@@ -9,14 +9,17 @@ import numpy as np
 import pytest
 from conftest import SAMPLE
 
+import Canvas
+import Extraction
 import PoseScan
 import Storage
 import VideoSkeleton as module
+from Canvas import canvas_box, crop
 from CommandLine import UserError
 from PoseTrack import Cuts, thumbnail
 from Storage import alone
 from VideoReader import VideoReader
-from VideoSkeleton import VideoSkeleton, cache_folder, canvas_box, crop
+from VideoSkeleton import VideoSkeleton, cache_folder
 from VideoWriter import VideoWriter
 
 
@@ -56,7 +59,7 @@ def test_canvas_holds_every_point_with_a_margin_or_reaches_the_border(size):
             else:
                 assert corner <= 0 and corner + side >= size[axis]
         extent = (inside.max(0) - inside.min(0)).max()
-        assert side >= min(max(size), extent / (1 - 2 * module.MARGIN))
+        assert side >= min(max(size), extent / (1 - 2 * Canvas.MARGIN))
 
 
 def test_crop_is_black_outside_the_image():
@@ -67,7 +70,7 @@ def test_crop_is_black_outside_the_image():
 
 
 def test_images_are_visually_lossless_and_joints_lie_on_them(clip, target, frames):
-    assert len(target) == len(frames) == target.read and target.size <= module.CANVAS
+    assert len(target) == len(frames) == target.read and target.size <= Canvas.CANVAS
     with VideoReader(clip) as reader:
         decoded = list(reader)
     for index in (0, 17, 39):
@@ -149,8 +152,8 @@ def same(a, b):
 def test_a_stopped_extraction_goes_on_and_ends_as_if_it_had_not_been(place, clip, target, cache, monkeypatch):
     """Stopped after 25 of 40 frames: what is done again is less than a segment, or than what is noted at a time."""
     monkeypatch.setattr(PoseScan, "SEGMENT", 6)
-    monkeypatch.setattr(module, "NOTE", 6)
-    count, detect, cut = 0, PoseScan.detect_everyone, module.crop
+    monkeypatch.setattr(Extraction, "NOTE", 6)
+    count, detect, cut = 0, PoseScan.detect_everyone, Extraction.crop
 
     def one_more():
         nonlocal count
@@ -170,7 +173,7 @@ def test_a_stopped_extraction_goes_on_and_ends_as_if_it_had_not_been(place, clip
     if place == "poses":
         monkeypatch.setattr(PoseScan, "detect_everyone", counted)
     else:
-        monkeypatch.setattr(module, "crop", cropped)
+        monkeypatch.setattr(Extraction, "crop", cropped)
     with pytest.raises(KeyboardInterrupt):
         VideoSkeleton.load(clip)
     assert [path.name[-5:] for path in cache.iterdir()] == [".work"]
@@ -183,7 +186,7 @@ def test_a_stopped_extraction_goes_on_and_ends_as_if_it_had_not_been(place, clip
 def test_a_damaged_segment_is_scanned_again(clip, target, cache, monkeypatch):
     monkeypatch.setattr(PoseScan, "SEGMENT", 6)
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(module, "frame_count", lambda _: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(Extraction, "frame_count", lambda _: (_ for _ in ()).throw(KeyboardInterrupt))
         VideoSkeleton.load(clip)
     work, = cache.glob(".*.work")
     segments = sorted((work / "scan").glob("segment*"))
@@ -202,7 +205,7 @@ def test_what_nobody_goes_on_with_is_removed(short, cache):
         (folder / "scan").mkdir(parents=True)
         (folder / "scan" / "segment").touch()
         for path in (folder / "scan" / "segment", folder / "scan", folder):
-            os.utime(path, (time.time() - age * module.STALE,) * 2)
+            os.utime(path, (time.time() - age * Extraction.STALE,) * 2)
     with alone(cache / "held-0123456789abcdef", "extracting"):
         assert len(VideoSkeleton.load(short)) == 6
     assert {path.name for path in cache.glob(".*")} == {".new-0123456789abcdef.work", ".held-0123456789abcdef.work"}
@@ -225,7 +228,7 @@ def test_force_replaces_the_cache(short, cache):
 def _load(video, cache, answers):
     module.CACHE, Storage.LOCKS = cache, cache.parent / "locks"
     scans = []
-    scan, module.scan = module.scan, lambda *args: (scans.append(1), scan(*args))
+    scan, Extraction.scan = Extraction.scan, lambda *args: (scans.append(1), scan(*args))
     answers.put((len(VideoSkeleton.load(video)), len(scans)))
 
 

@@ -9,11 +9,11 @@ from conftest import random_skeleton
 
 import GenGAN
 import GenVanillaNN
+from Canvas import resize
 from CommandLine import UserError
 from GenNearest import GenNearest, NearestSkeleton, plan_sequence
 from PoseDataset import PoseDataset, normalise, pose_input, to_image, to_tensor
 from Skeleton import Skeleton
-from VideoSkeleton import resize
 
 
 def brute_force(vectors, query):
