@@ -47,7 +47,7 @@ def extract(video, folder, stride=1, model="full"):
     _sweep(writable_folder(folder.parent))
     work, old = (folder.with_name(f".{folder.name}.{kind}") for kind in ("work", "old"))
     try:
-        work.mkdir(exist_ok=True)
+        begin(folder)
         _extract(Path(video), work, stride, model)
         if folder.exists():
             folder.rename(old)
@@ -61,9 +61,15 @@ def extract(video, folder, stride=1, model="full"):
         shutil.rmtree(old, ignore_errors=True)
 
 
+def begin(folder):
+    """Make the folder for the poses (PoseScan.scan) of what will be the cache `folder`, where it is missing."""
+    parts = writable_folder(folder.parent) / f".{folder.name}.work" / "scan"
+    parts.mkdir(parents=True, exist_ok=True)
+    return parts
+
+
 def _extract(video, work, stride, model):
     parts = work / "scan"
-    parts.mkdir(exist_ok=True)
     scan(video, parts, stride, model)
     with VideoReader(video) as reader:
         fps, frame_size = reader.fps, reader.size

@@ -7,20 +7,28 @@ is followed and where a cut is, is left to whoever reads the segments (`scanned`
 
 import json
 import math
+import multiprocessing
+import signal
 from collections import deque
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from functools import partialmethod
 from pathlib import Path
 
 import cv2
 import numpy as np
 from tqdm import tqdm
 
+from CommandLine import UserError, warn
 from PoseTrack import Cuts, thumbnail
 from Skeleton import Skeleton, detect_everyone
 from Storage import stored_arrays, whole
-from VideoReader import VideoReader
+from VideoReader import VideoReader, index_count
 
 SEGMENT = 120  # frames of the video: some seconds of work, under a minute with the largest model on a slow laptop
 MASK_JPEG, MASK_SIZE = [cv2.IMWRITE_JPEG_QUALITY, 90], 512  # masks of whole frames, longer side in pixels
+PART = 10  # segments, at most, that a process gets at a time
+ATTEMPTS = 3  # times that worker processes may be ended from outside
 END = "end.json"  # written last: {"frames": how many the video has}
 
 
@@ -37,16 +45,36 @@ def scan(video, folder, stride=1, model="full"):
     seen in each; joints float32 (people, 33, 3) and visibility float32 (people, 33) as detected; masks uint8, JPEG
     images of `mask_size` end to end, and spans int (people, 2), where each begins and ends.
     """
-    if (folder / END).exists():
-        return
-    begun, looked, count = {}, deque(), 0  # the segments in work; that of each frame that is being looked at
-    with VideoReader(video) as reader:
+    if not (folder / END).exists():
+        first = 0
+        while _read(folder, first + 1) is not None:  # the last one that is there may be the video's last
+            first += 1
+        _end(folder, [scan_part(video, folder, stride, model, first)])
+
+
+def scan_part(video, folder, stride, model, first=0, last=None, detectors=None):
+    """Do that from segment `first` up to, not including, `last` (None: to the end), with so many `detectors` at once.
+
+    Returns (the number of the frame after the last one read, whether the video ends there).
+    """
+    begun, looked, count = {}, deque(), first * SEGMENT  # segments in work; that of each frame being looked at
+    stop = math.inf if last is None else last * SEGMENT
+    try:
+        reader = VideoReader(video, count)
+    except UserError:
+        if first:  # it ends before
+            return count, True
+        raise
+    with reader:
         size = mask_size(reader.size)
-        progress = tqdm(reader, total=reader.frame_count, desc=f"pose of {Path(video).name}", unit="frame")
+        desc = f"pose of {Path(video).name}"
+        progress = tqdm(reader, total=reader.frame_count, initial=count, desc=desc, unit="frame")
 
         def wanted():
             nonlocal count
-            for number, frame in enumerate(progress):
+            for number, frame in enumerate(progress, count):
+                if number >= stop:
+                    return
                 count, index = number + 1, number // SEGMENT
                 if number % SEGMENT == 0 and _read(folder, index) is None:
                     begun[index] = [], []
@@ -56,14 +84,69 @@ def scan(video, folder, stride=1, model="full"):
                         looked.append(index)
                         yield frame
 
-        for _, people in detect_everyone(wanted(), model, mask=True):
+        for _, people in detect_everyone(wanted(), model, mask=True, workers=detectors):
             index = looked.popleft()
             begun[index][1].append([(skeleton, _encoded(mask, size)) for skeleton, mask in people])
             for earlier in [number for number in begun if number < index]:
                 _save(folder, earlier, *begun.pop(earlier))
     for index, segment in begun.items():
         _save(folder, index, *segment)
-    (folder / END).write_text(json.dumps({"frames": count}))
+    return count, count < stop
+
+
+def scan_many(jobs, workers):
+    """`scan` of each of the jobs (video, folder, stride, model), their segments shared out to `workers` processes."""
+    parts = []  # (job, first, last)
+    for job in jobs:
+        if not (job[1] / END).exists():
+            whole = math.ceil(index_count(job[0]) / SEGMENT)
+            starts = list(range(0, max(1, whole), max(1, min(PART, math.ceil(whole / workers)))))
+            parts += [(job, first, last) for first, last in zip(starts, [*starts[1:], None], strict=True)]
+    if not parts:
+        return
+    ends = by_processes([(scan_part, *job, first, last, 1) for job, first, last in parts], workers,
+                        tqdm(total=len(parts), desc=f"poses, {workers} processes", unit="part"))
+    for job in jobs:
+        own = [end for (of, _, _), end in zip(parts, ends, strict=True) if of is job]
+        if own:
+            _end(job[1], own)
+
+
+def by_processes(calls, workers, progress):
+    """The results of calls (function, *arguments), in order, by `workers` processes. What a process that is ended from
+    outside had in hand is done again by a new one."""
+    results = {}
+    for _ in range(ATTEMPTS):
+        rest = [number for number in range(len(calls)) if number not in results]
+        pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _as_worker)
+        try:
+            futures = {pool.submit(*calls[number]): number for number in rest}
+            for future in as_completed(futures):
+                results[futures[future]] = future.result()
+                progress.update()
+            progress.close()
+            pool.shutdown()
+            return [results[number] for number in range(len(calls))]
+        except BrokenProcessPool:
+            warn("a worker process was ended from outside; what it had in hand is done again")
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            for process in multiprocessing.active_children():
+                process.terminate()
+            raise
+    raise UserError(f"worker processes were ended from outside {ATTEMPTS} times, for want of memory perhaps; "
+                    "use fewer --workers")
+
+
+def _as_worker():
+    """A worker shows no progress, and leaves Ctrl-C to the process that has started it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    tqdm.__init__ = partialmethod(tqdm.__init__, disable=True)
+
+
+def _end(folder, ends):
+    """Note where the video ends: as in one go, that is where the first of its parts found no more."""
+    (folder / END).write_text(json.dumps({"frames": next(count for count, ended in ends if ended)}))
 
 
 def scanned(folder, stride=1):

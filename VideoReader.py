@@ -5,6 +5,7 @@
             ...
 """
 
+import itertools
 import queue
 import threading
 import time
@@ -70,6 +71,8 @@ class VideoReader:
 
     source: path of a video file, path of a folder of images (in the order of their names), or the number of a
         webcam (an int, or its digits as a string).
+    start: how many frames of a file or folder are passed over. Where the file's index is to be relied on, they are
+        not even decoded.
     Attributes: size (width, height) in pixels after rotation; fps, the average rate; variable (True where frames are
         not evenly spaced in time, as phones and screen recorders write them); frame_count (None where unknown, as for
         a webcam; else what the file claims); live (True for a webcam).
@@ -77,7 +80,7 @@ class VideoReader:
     that breaks off ends there, with one line of warning.
     """
 
-    def __init__(self, source):
+    def __init__(self, source, start=0):
         self.source, self.live, self.variable = source, False, False
         if isinstance(source, int) or (str(source).isdecimal() and not Path(source).exists()):
             self.live = True
@@ -86,7 +89,7 @@ class VideoReader:
             path = Path(source)
             if not path.exists():
                 raise UserError(f"there is no video {str(source)!r}; check the path")
-            self._frames = self._open_folder(path) if path.is_dir() else self._open_file(path)
+            self._frames = self._open_folder(path, start) if path.is_dir() else self._open_file(path, start)
         self._first = next(self._frames, None)
         if self._first is None:
             raise UserError(f"no frame could be read from {str(source)!r}; is it a video?")
@@ -109,7 +112,7 @@ class VideoReader:
             self._ahead = ahead(self._frames)
             yield from self._ahead
 
-    def _open_file(self, path):
+    def _open_file(self, path, start):
         try:
             # absolute, since FFmpeg takes "12:30.mp4" for an address; and titles may be in any old encoding
             container = av.open(str(path.absolute()), metadata_errors="ignore")
@@ -123,13 +126,13 @@ class VideoReader:
         self.fps = _plausible(stream.average_rate or stream.guessed_rate)
         self.variable = abs(self.fps / _plausible(stream.guessed_rate) - 1) > 0.005
         self.frame_count = stream.frames or None
-        return self._decode(path, container, stream)
+        return self._decode(path, container, stream, start)
 
-    def _decode(self, path, container, stream):
-        count, trouble, begin = 0, "", None
+    def _decode(self, path, container, stream, start):
+        count, trouble, begin = start, "", None
         try:
             with container:
-                for frame in container.decode(stream):
+                for frame in _from(start, container, stream):
                     # a phone stores its frames unturned, with the angle to show them at (display matrix)
                     image = np.rot90(frame.to_ndarray(format="bgr24"), round(frame.rotation / 90) % 4)
                     seconds = count / self.fps
@@ -140,21 +143,21 @@ class VideoReader:
                     yield seconds, np.ascontiguousarray(image)
         except av.FFmpegError as error:
             trouble = f" ({error.strerror})"
-        if count and (trouble or count < (self.frame_count or 0)):
+        if count > start and (trouble or count < (self.frame_count or 0)):
             said = f" of {self.frame_count}" if self.frame_count else ""
             warn(f"{str(path)!r} breaks off after {count}{said} frames{trouble}; going on with those")
             self.frame_count = count
 
-    def _open_folder(self, path):
+    def _open_folder(self, path, start):
         names = sorted(p for p in path.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES)
         if not names:
             raise UserError(f"the folder {str(path)!r} holds no images ({', '.join(sorted(IMAGE_SUFFIXES))})")
         self.fps, self.frame_count = FOLDER_FPS, len(names)
-        return self._load(names)
+        return self._load(names[start:], start)
 
-    def _load(self, names):
+    def _load(self, names, start):
         size = None
-        for number, name in enumerate(names):
+        for number, name in enumerate(names, start):
             # imdecode, not imread: it takes any file name on every system
             image = cv2.imdecode(np.fromfile(name, np.uint8), cv2.IMREAD_COLOR) if name.stat().st_size else None
             if image is None:
@@ -191,6 +194,40 @@ class VideoReader:
 
     def __exit__(self, *exception):
         self.close()
+
+
+def _from(start, container, stream):
+    """The decoded frames of a stream from number `start` on, as decoding all of it would give them."""
+    if start:
+        try:
+            packets = [(packet.pts, packet.is_keyframe) for packet in container.demux(stream)
+                       if packet.size and not packet.is_discard]
+        except av.FFmpegError:  # it breaks off somewhere
+            packets = []
+        times = sorted(pts for pts, _ in packets if pts is not None)
+        keys = sorted(pts for pts, is_key in packets if is_key and pts is not None and pts <= times[start]) \
+            if len(times) == len(packets) > start else []
+        # the key frame before the last one: some encoders' key frames need a few frames until the picture is whole
+        if len(keys) > 1 and len(set(times)) == len(times):
+            container.seek(keys[-2], stream=stream)
+            frames = itertools.dropwhile(lambda frame: frame.pts is None or frame.pts < times[start],
+                                         container.decode(stream))
+            first = next(frames, None)
+            if first is not None and first.pts == times[start]:
+                yield first
+                yield from frames
+                return
+        container.seek(0, stream=stream)
+    yield from itertools.islice(container.decode(stream), start, None)
+
+
+def index_count(source):
+    """How many frames the index of a file or a folder has; what can be read of it may be less."""
+    with VideoReader(source) as reader:
+        if reader.frame_count:
+            return reader.frame_count
+    with av.open(str(Path(source).absolute()), metadata_errors="ignore") as container:
+        return sum(1 for packet in container.demux(container.streams.video[0]) if packet.size)
 
 
 def _plausible(fps):

@@ -12,6 +12,7 @@ The key is a hash of the video's content, every parameter, the pose model's
 SHA-256 and SCHEMA, so a change of any of them extracts anew. It is safe to delete data/cache at any time.
 """
 
+import contextlib
 import copy
 import hashlib
 import json
@@ -20,11 +21,12 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from tqdm import tqdm
 
 from Canvas import CANVAS, MARGIN, crop
 from CommandLine import ROOT, Parser, UserError, positive, run, warn
-from Extraction import JPEG, content_sha256, extract
-from PoseScan import MASK_JPEG, MASK_SIZE, mask_size
+from Extraction import JPEG, begin, content_sha256, extract
+from PoseScan import MASK_JPEG, MASK_SIZE, by_processes, mask_size, scan_many
 from Skeleton import REDUCED, Skeleton, find_model, sha256
 from Storage import DamagedCache, Pictures, alone, decode, stored_arrays, whole
 
@@ -130,6 +132,25 @@ class VideoSkeleton:
         return target
 
     @classmethod
+    def load_all(cls, videos, stride=1, model="full", force=False, workers=1):
+        """The same of each of the `videos`, as a list; what is missing is extracted by `workers` processes.
+
+        The poses of all of them first, in parts, so that a long video keeps all processes busy; then the pictures, a
+        video a process. The result does not depend on the number of processes.
+        """
+        folders = [cache_folder(video, stride, model) for video in videos]
+        targets = [None if force else cls._kept(*pair) for pair in zip(videos, folders, strict=True)]
+        missing = {folder: video for folder, video, target in zip(folders, videos, targets, strict=True) if not target}
+        with contextlib.ExitStack() as held:
+            for folder in missing:
+                held.enter_context(alone(folder, "extracting poses into", wait=True))
+            scan_many([(video, begin(folder), stride, model) for folder, video in missing.items()], workers)
+            if missing:
+                by_processes([(extract, video, folder, stride, model) for folder, video in missing.items()], workers,
+                             tqdm(total=len(missing), desc="storing the canvases", unit="video"))
+        return [target or cls(video, folder) for target, video, folder in zip(targets, videos, folders, strict=True)]
+
+    @classmethod
     def _kept(cls, video, folder):
         """What an earlier run left in `folder`, or None where it is not whole."""
         if not all((folder / name).is_file() for name in FILES):
@@ -169,21 +190,28 @@ def main():
     parser.add_argument("--stride", type=positive(int), default=1, help="keep every N-th frame")
     parser.add_argument("--model", default="full", help="pose model: lite, full, heavy or a file")
     parser.add_argument("--force", action="store_true", help="extract even if the cache is there")
+    parser.add_argument("--workers", type=positive(int), default=1, help="processes; 1 uses all cores too, by threads")
     args = parser.parse_args()
-    for video in args.videos:
-        start = time.perf_counter()
-        known = not args.force and cache_folder(video, args.stride, args.model).exists()
-        target = VideoSkeleton.load(video, args.stride, args.model, args.force)
-        seconds = time.perf_counter() - start
-        speed = "from the cache" if known else f"{target.read / seconds:.0f} frames/s"
+    options = args.stride, args.model, args.force
+    videos, start = list(dict.fromkeys(args.videos)), time.perf_counter()
+    known = [not args.force and cache_folder(video, args.stride, args.model).exists() for video in videos]
+    if args.workers > 1:
+        targets = VideoSkeleton.load_all(videos, *options, args.workers)
+    else:
+        targets = (VideoSkeleton.load(video, *options) for video in videos)
+    read = 0
+    for was_there, target in zip(known, targets, strict=True):
         sheet = target.folder / "contact-sheet.png"
         if not sheet.exists():
             contact_sheet(target, sheet)
         megabytes = sum(file.stat().st_size for file in target.folder.iterdir()) / 1e6
         print(f"{target.path.name}: {target.read} frames, {len(target)} with a person, "
-              f"canvas {target.size} x {target.size} from {target.box[2]} px, "
-              f"{seconds:.1f} s ({speed})\n"
+              f"canvas {target.size} x {target.size} from {target.box[2]} px{', from the cache' * was_there}\n"
               f"  cache {target.folder} ({megabytes:.0f} MB)\n  sheet {sheet}")
+        read += 0 if was_there else target.read
+    if read:
+        seconds = time.perf_counter() - start
+        print(f"{read} frames in {seconds:.1f} s, {read / seconds:.1f} frames/s")
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from CommandLine import ROOT, UserError
-from VideoReader import VideoReader, ahead
+from VideoReader import VideoReader, ahead, index_count
 from VideoWriter import VideoWriter
 
 
@@ -226,6 +226,36 @@ def test_a_truncated_video_gives_what_can_be_read_and_one_line(tmp_path, capsys)
     assert 5 < count < 40
     said = capsys.readouterr().err
     assert said.count("\n") == 1 and f"breaks off after {count} of 40 frames" in said
+
+
+@pytest.mark.parametrize("codec, options", [
+    ("libx264", {}), ("libx264", {"x264-params": "open-gop=1:keyint=20:bframes=3"}),
+    ("libx264", {"x264-params": "intra-refresh=1:keyint=20"}), ("mpeg4", {"g": "12"}), ("no video", {})])
+@pytest.mark.parametrize("suffix", ["mp4", "mkv"])
+def test_starting_later_gives_the_very_same_frames(tmp_path, codec, options, suffix):
+    path, count = tmp_path / f"a.{suffix}", 100
+    wide = np.random.default_rng(0).integers(0, 255, (64, 400, 3), np.uint8)
+    pictures = [np.ascontiguousarray(wide[:, 2 * i:2 * i + 64]) for i in range(count)]
+    if codec == "no video":
+        path.mkdir()
+        for i in range(count):
+            cv2.imwrite(str(path / f"{i:03}.png"), pictures[i])
+    else:
+        with av.open(str(path), "w") as container:
+            stream = container.add_stream(codec, rate=30, options=options)
+            stream.width = stream.height = 64
+            for i in range(count):
+                frame = av.VideoFrame.from_ndarray(pictures[i], format="bgr24")
+                frame.pts = i + i // 7  # as a phone leaves frames out
+                container.mux(stream.encode(frame))
+            container.mux(stream.encode(None))
+    whole = list(VideoReader(path))
+    assert len(whole) == index_count(path) == count
+    for start in (1, 19, 20, 21, 57, 99):
+        part = list(VideoReader(path, start))
+        assert len(part) == count - start and all(map(np.array_equal, part, whole[start:])), start
+    with pytest.raises(UserError):
+        VideoReader(path, count)
 
 
 def test_ahead_is_bounded_and_ends_with_its_reader():

@@ -2,12 +2,14 @@
 
 import multiprocessing
 import os
+import signal
 import time
 
 import cv2
 import numpy as np
 import pytest
 from conftest import SAMPLE
+from tqdm import tqdm
 
 import Canvas
 import Extraction
@@ -244,6 +246,40 @@ def test_two_extractions_at_once_are_one(short, cache):
     for run in runs:
         run.join()
     assert len(list(cache.iterdir())) == 1
+
+
+def test_several_processes_make_the_files_of_one(clip, target, short, cache, monkeypatch, capfd):
+    """A video split into parts, and a short one beside it; SEGMENT is that of the processes, 120."""
+    with VideoReader(clip) as reader:
+        frames = list(reader)
+    long = short.with_name("long.mp4")
+    with VideoWriter(long, 30) as writer:
+        for number in range(250):
+            writer.write(frames[abs(number % 78 - 39)])
+    serial = [VideoSkeleton.load(video) for video in (long, short)]
+    monkeypatch.setattr(module, "CACHE", cache.with_name("others"))
+    parallel = VideoSkeleton.load_all([long, short], workers=2)
+    assert all(same(a, b) for a, b in zip(serial, parallel, strict=True)) and serial[0].folder != parallel[0].folder
+    assert "poses, 2 processes" in capfd.readouterr().err and len(list(module.CACHE.iterdir())) == 2
+    again = VideoSkeleton.load_all([long, short], workers=2)
+    assert all(same(a, b) for a, b in zip(again, parallel, strict=True)) and capfd.readouterr().err == ""
+
+
+def test_what_a_killed_worker_had_in_hand_is_done_again(cache, capfd):
+    """By hand: the third of four calls ends its process, once."""
+    calls = [(_die_once, str(cache.parent / "died"), number) for number in range(4)]
+    with tqdm(total=4) as progress:
+        assert PoseScan.by_processes(calls, 2, progress) == [0, 1, 4, 9]
+    assert "ended from outside" in capfd.readouterr().err
+    with tqdm(total=1) as progress, pytest.raises(UserError, match="fewer --workers"):
+        PoseScan.by_processes([(os.abort,)], 1, progress)
+
+
+def _die_once(marker, number):
+    if number == 2 and not os.path.exists(marker):
+        open(marker, "w").close()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return number ** 2
 
 
 def test_nobody_in_the_video(frames, cache, tmp_path):
