@@ -2,6 +2,8 @@
 
     python VideoSkeleton.py data/sample/target.mp4              # extract, or say what is there already
     python VideoSkeleton.py A.mp4 B.mp4 --stride 2 --model full --force
+    python VideoSkeleton.py A.mp4 B.mp4 --workers 8                         # processes of this machine
+    python VideoSkeleton.py A.mp4 B.mp4 --scheduler tcp://10.0.0.1:8786     # a Dask cluster
 
 Every generator is trained on it and answers in its canvas: a square crop of the video that stays still, holds
 every skeleton with a margin, and is stored at up to 512 x 512. Frames without a person are left out.
@@ -24,7 +26,7 @@ import numpy as np
 from tqdm import tqdm
 
 from Canvas import CANVAS, MARGIN, crop
-from CommandLine import ROOT, Parser, UserError, positive, run, warn
+from CommandLine import ROOT, Parser, UserError, need, positive, run, warn
 from Extraction import JPEG, begin, content_sha256, extract
 from PoseScan import MASK_JPEG, MASK_SIZE, by_processes, mask_size, scan_many
 from Skeleton import REDUCED, Skeleton, find_model, sha256
@@ -124,23 +126,23 @@ class VideoSkeleton:
         folder = cache_folder(video, stride, model)
         target = None if force else cls._kept(video, folder)
         if target is None:
-            with alone(folder, "extracting poses into", wait=True) as waited:
-                target = cls._kept(video, folder) if waited else None
-                if target is None:
-                    extract(video, folder, stride, model)
-                    target = cls(video, folder)
-        return target
+            fill(video, folder, stride, model)
+        return target or cls(video, folder)
 
     @classmethod
-    def load_all(cls, videos, stride=1, model="full", force=False, workers=1):
-        """The same of each of the `videos`, as a list; what is missing is extracted by `workers` processes.
+    def load_all(cls, videos, stride=1, model="full", force=False, workers=1, scheduler=None):
+        """The same of each of the `videos`, as a list; what is missing is extracted by `workers` processes here, or by
+        those of a Dask cluster, whose `scheduler`'s address is given.
 
-        The poses of all of them first, in parts, so that a long video keeps all processes busy; then the pictures, a
-        video a process. The result does not depend on the number of processes.
+        Here, the poses of all of them first, in parts, so that a long video keeps all processes busy; then the
+        pictures, a video a process. On a cluster, a video a process. The result depends on neither.
         """
         folders = [cache_folder(video, stride, model) for video in videos]
         targets = [None if force else cls._kept(*pair) for pair in zip(videos, folders, strict=True)]
         missing = {folder: video for folder, video, target in zip(folders, videos, targets, strict=True) if not target}
+        if scheduler and missing:
+            on_cluster(scheduler, [(video, folder, stride, model) for folder, video in missing.items()])
+            missing = {}
         with contextlib.ExitStack() as held:
             for folder in missing:
                 held.enter_context(alone(folder, "extracting poses into", wait=True))
@@ -160,6 +162,34 @@ class VideoSkeleton:
         except DamagedCache as error:
             warn(f"{error} now")
             return None
+
+
+def fill(video, folder, stride, model):
+    """Extract `video` into the cache `folder`, or let another run that is about it end first and leave it at that."""
+    with alone(folder, "extracting poses into", wait=True) as waited:
+        if not waited or VideoSkeleton._kept(video, folder) is None:
+            extract(video, folder, stride, model)
+
+
+def on_cluster(scheduler, jobs):
+    """Call `fill` with each of the jobs (video, folder, stride, model) on the workers of a Dask cluster.
+
+    All machines see the project and the videos under the same paths. A worker that is lost is replaced by another one.
+    Dask (https://distributed.dask.org) and not Ray Data: the unit of work is a video whose results are files, nothing
+    flows between the workers; Dask maps a function over that with 25 MB of Python, and starts under any job scheduler.
+    """
+    need("distributed", file="requirements-cluster.txt")
+    from distributed import Client, as_completed
+
+    try:
+        client = Client(scheduler, timeout="10s")
+    except (OSError, ValueError) as error:
+        raise UserError(f"there is no Dask scheduler at {scheduler} ({error}); start one: dask scheduler") from None
+    with client:
+        jobs = [(Path(video).resolve(), *rest) for video, *rest in jobs]
+        futures = client.map(fill, *zip(*jobs, strict=True), pure=False)
+        for future in tqdm(as_completed(futures), total=len(jobs), desc=f"extracting on {scheduler}", unit="video"):
+            future.result()
 
 
 def cache_folder(video, stride=1, model="full"):
@@ -191,12 +221,13 @@ def main():
     parser.add_argument("--model", default="full", help="pose model: lite, full, heavy or a file")
     parser.add_argument("--force", action="store_true", help="extract even if the cache is there")
     parser.add_argument("--workers", type=positive(int), default=1, help="processes; 1 uses all cores too, by threads")
+    parser.add_argument("--scheduler", metavar="ADDRESS", help="of a Dask cluster, to extract there")
     args = parser.parse_args()
     options = args.stride, args.model, args.force
     videos, start = list(dict.fromkeys(args.videos)), time.perf_counter()
     known = [not args.force and cache_folder(video, args.stride, args.model).exists() for video in videos]
-    if args.workers > 1:
-        targets = VideoSkeleton.load_all(videos, *options, args.workers)
+    if args.workers > 1 or args.scheduler:
+        targets = VideoSkeleton.load_all(videos, *options, args.workers, args.scheduler)
     else:
         targets = (VideoSkeleton.load(video, *options) for video in videos)
     read = 0

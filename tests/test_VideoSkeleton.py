@@ -265,6 +265,26 @@ def test_several_processes_make_the_files_of_one(clip, target, short, cache, mon
     assert all(same(a, b) for a, b in zip(again, parallel, strict=True)) and capfd.readouterr().err == ""
 
 
+def test_a_dask_cluster_makes_the_files_of_one_process(short, frames, cache, monkeypatch, script):
+    """A scheduler and two worker processes on this machine."""
+    distributed = pytest.importorskip("distributed", reason="pip install -r requirements-cluster.txt")
+    other = short.with_name("other.mp4")
+    with VideoWriter(other, 10) as writer:
+        for frame in frames[8:14]:
+            writer.write(frame)
+    serial = [VideoSkeleton.load(video) for video in (short, other)]
+    monkeypatch.setattr(module, "CACHE", cache.with_name("others"))
+    monkeypatch.setenv("PYTHONPATH", str(module.ROOT))  # the workers import the project
+    with distributed.LocalCluster(2, threads_per_worker=1, host="127.0.0.1", dashboard_address=None) as cluster:
+        status, out, error = script(module.main, short, other, "--scheduler", cluster.scheduler_address)
+    assert status == 0 and "other.mp4: 6 frames, 6 with a person" in out, error
+    parallel = [VideoSkeleton.load(video) for video in (short, other)]
+    assert all(same(a, b) for a, b in zip(serial, parallel, strict=True)) and serial[0].folder != parallel[0].folder
+    monkeypatch.setattr(module, "CACHE", cache.with_name("none"))
+    status, _, error = script(module.main, short, "--scheduler", "tcp://127.0.0.1:9")
+    assert status == 2 and "there is no Dask scheduler" in error and error.count("\n") == 1
+
+
 def test_what_a_killed_worker_had_in_hand_is_done_again(cache, capfd):
     """By hand: the third of four calls ends its process, once."""
     calls = [(_die_once, str(cache.parent / "died"), number) for number in range(4)]
