@@ -51,11 +51,11 @@ def positive(kind):
     return parse
 
 
-def need(*packages):
-    """UserError where one of the `packages` (names to import) that only requirements-dev.txt brings is missing."""
+def need(*packages, file="requirements-dev.txt"):
+    """UserError where one of the `packages` (names to import) that only `file` brings is missing."""
     missing = [name for name in packages if importlib.util.find_spec(name) is None]
     if missing:
-        raise UserError(f"this needs {', '.join(missing)}; run: pip install -r requirements-dev.txt")
+        raise UserError(f"this needs {', '.join(missing)}; run: pip install -r {file}")
 
 
 def writable_folder(folder):
