@@ -6,13 +6,14 @@
 Medians of the repeats, taken in turn with their references, which are what one would write without this project: a
 bare loop over OpenCV's reader and MediaPipe's detect_for_video; numpy's brute force (same answers asserted); a plain
 float32 training loop that decodes image files and draws its skeletons; the speed of the pose detection alone, which no
-demo on this machine can pass.
+demo on this machine can pass; of networks in ONNX Runtime, the same ones in PyTorch.
 
 Prints a Markdown table; writes beside --output: .json and .png (cost against size, log-log, with the fitted exponent).
 JSON: {"machine", "commit", "date", "rows": [{"name", "value", "unit", "reference", "against", "ratio"}]}; ratio is how
 many times better than the reference; the last three are null where there is none.
 """
 
+import itertools
 import json
 import os
 import shutil
@@ -21,7 +22,6 @@ import sys
 import tempfile
 import time
 from functools import partial
-from itertools import islice
 from pathlib import Path
 from statistics import median
 
@@ -33,6 +33,7 @@ from DanceDemo import GENERATORS, SOURCE, check_output, dance
 from Extraction import extract
 from GenNearest import NearestSkeleton
 from LimbWarp import LimbWarp
+from Runtime import wanted
 from Scoreboard import growth, save
 from Skeleton import MODEL_FOLDER, PoseDetector, detect_all, find_model
 from VideoReader import VideoReader
@@ -198,7 +199,7 @@ def training(table, target, sizes, steps):
         if gan:
             judge = GenGAN.Discriminator(config["image_size"])
             judge, judge_optimizer = fabric.setup(judge, torch.optim.Adam(judge.parameters(), 1e-4))
-        for number, (pose, image) in enumerate(islice(loader, steps + 2)):
+        for number, (pose, image) in enumerate(itertools.islice(loader, steps + 2)):
             if number == 2:  # after the warm-up
                 start = time.perf_counter()
             real = normalise(image)
@@ -248,13 +249,6 @@ class ImageFiles:
         return self._dataset[index][0], np.ascontiguousarray(image.transpose(2, 0, 1))
 
 
-def all_images(generator, skeletons):
-    if hasattr(generator, "reset"):
-        generator.reset()
-    for skeleton in skeletons:
-        generator.generate(skeleton)
-
-
 def untrained(gen_type, target, size, path):
     """Write a checkpoint with random weights for generator 2 to 5."""
     import GenVanillaNN
@@ -269,29 +263,38 @@ def untrained(gen_type, target, size, path):
 
 
 def generation(table, target, sizes, repeats):
-    """Milliseconds of generate() for each pose of the source, with weights that are not trained."""
+    """Milliseconds of generate() for each pose of the source, with weights that are not trained; of networks in
+    PyTorch, and beside it in ONNX Runtime, where that is installed."""
     from GenWarp import GenWarp
 
     with VideoReader(SOURCE) as reader:
         steps = dance(reader, target, GENERATORS[1][1](target, None), 120)
         skeletons = [step["placed"] for step in steps if step["pose"]]
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "weights.pth"
-        made = {"GenNearest": lambda: GENERATORS[1][1](target, None)}
-        for gen_type in (2, 3, 4):
-            name, make = GENERATORS[gen_type]
-            for size in sizes:
-                made[f"{name} at {size} px"] = lambda make=make, gen_type=gen_type, size=size: make(
-                    target, untrained(gen_type, target, size, path))
-        for size in (256, 512):  # of what is drawn: the network is the same
-            made |= {f"LimbWarp at {size} px": partial(LimbWarp, target, size),
-                     f"GenWarp at {size} px": lambda size=size: GenWarp(target, untrained(5, target, 256, path),
-                                                                        size=size)}
-        for name, make in made.items():
-            generator = make()
-            generator.generate(skeletons[0])
-            taken, = in_turn(repeats, partial(all_images, generator, skeletons))
-            table.add(f"generate, {name}", taken / len(skeletons) * 1e3, "ms")
+
+    def spent(*generators):  # they take turns image by image
+        passes = []
+        for _ in range(repeats):
+            for generator in generators:
+                if hasattr(generator, "reset"):
+                    generator.reset()
+                generator.generate(skeletons[0])
+            times = [[seconds(partial(generator.generate, s)) for generator in generators] for s in skeletons]
+            passes.append(np.mean(times, 0) * 1e3)
+        return np.median(passes, 0).tolist()
+
+    for name, generator in {"GenNearest": GENERATORS[1][1](target, None), "LimbWarp at 256 px": LimbWarp(target, 256),
+                            "LimbWarp at 512 px": LimbWarp(target, 512)}.items():
+        table.add(f"generate, {name}", *spent(generator), "ms")
+    runtimes = ["torch", "onnx"] if wanted("auto", "cpu") else ["torch"]
+    for gen_type, size in [*itertools.product((2, 3, 4, 5), sizes), (5, 512)]:  # of 5, what is drawn
+        name, make = GENERATORS[gen_type]
+        with tempfile.TemporaryDirectory() as folder:
+            path = untrained(gen_type, target, min(size, 256), Path(folder) / "weights.pth")
+            make = partial(GenWarp, target, path, size=size) if gen_type == 5 else partial(make, target, path)
+            torch_ms, *onnx_ms = spent(*(make(runtime=runtime) for runtime in runtimes))
+        table.add(f"generate, {name} at {size} px", torch_ms, "ms")
+        for ms in onnx_ms:
+            table.add(f"generate, {name} at {size} px, in ONNX Runtime", ms, "ms", torch_ms, "PyTorch")
 
 
 def demo(table, times):

@@ -53,7 +53,7 @@ def positive(kind):
 
 
 def need(*packages, file="requirements-dev.txt"):
-    """UserError where one of the `packages` (names to import) is missing that only a requirements file brings."""
+    """UserError where one of the `packages` (names to import) that only `file` brings is missing."""
     missing = [name for name in packages if importlib.util.find_spec(name) is None]
     if missing:
         raise UserError(f"this needs {', '.join(missing)}; run: pip install -r {file}")

@@ -3,6 +3,7 @@
     python DanceDemo.py                                             # the constants below, on the shipped clips
     python DanceDemo.py --gen-type 3 --source karate.mp4 --target me.mp4
     python DanceDemo.py --source 0                                  # the webcam, live
+    python DanceDemo.py --gen-type 4 --runtime onnx                 # its network in ONNX Runtime (Runtime.py)
 
 Writes data/Dance/DanceDemo-<generator>.mp4, [source with its skeleton | the target in her scene], with the source's
 frame rate and sound. 'q' in the window quits. GEN_TYPE 1 and 5 work at once; 5 is better after GenWarp.py, and 2 to 4
@@ -27,6 +28,7 @@ from CommandLine import ROOT, Parser, UserError, positive, run, warn, writable_f
 from LimbWarp import LOOK_AHEAD
 from PoseTrack import Cuts, steady, thumbnail
 from Retarget import Retarget, look
+from Runtime import RUNTIMES, wanted
 from Scene import Scene
 from Skeleton import PoseDetector, detect_all
 from Storage import whole
@@ -55,27 +57,27 @@ def _nearest(target, checkpoint, continuity=0.0):
 
 
 def _vanilla(kind):
-    def make(target, checkpoint):
+    def make(target, checkpoint, runtime="auto"):
         from GenVanillaNN import GenVanillaNN
 
-        return GenVanillaNN(target, kind, checkpoint)
+        return GenVanillaNN(target, kind, checkpoint, runtime=runtime)
 
     return make
 
 
-def _gan(target, checkpoint):
+def _gan(target, checkpoint, runtime="auto"):
     from GenGAN import GenGAN
 
-    return GenGAN(target, checkpoint)
+    return GenGAN(target, checkpoint, runtime=runtime)
 
 
-def _warp(target, checkpoint):
+def _warp(target, checkpoint, runtime="auto"):
     try:
         if checkpoint is None and not WARP_WEIGHTS.exists():
             raise UserError("GEN_TYPE 5 has no training here yet (python GenWarp.py)")
         from GenWarp import GenWarp
 
-        return GenWarp(target, checkpoint)
+        return GenWarp(target, checkpoint, runtime=runtime)
     except UserError as error:
         if checkpoint is not None:
             raise
@@ -85,8 +87,9 @@ def _warp(target, checkpoint):
     return LimbWarp(target)
 
 
-# GEN_TYPE: (name in the output's path, maker(target, checkpoint) of an object with generate(skeleton) -> image and
-# paint(skeleton) -> (image, the person's mask or None for all of it); one that remembers has see and reset: `foreseen`)
+# GEN_TYPE: (name in the output's path, maker(target, checkpoint, option of it) of an object with
+# generate(skeleton) -> image and paint(skeleton) -> (image, the person's mask or None for all of it); one that
+# remembers has see and reset: `foreseen`)
 GENERATORS = {1: ("GenNearest", _nearest), 2: ("GenVanillaFromSke", _vanilla("ske")),
               3: ("GenVanillaFromSkeim", _vanilla("skeim")), 4: ("GenGAN", _gan), 5: ("GenWarp", _warp)}
 
@@ -250,6 +253,8 @@ def main():
     parser.add_argument("--layout", choices=LAYOUTS, default=LAYOUT, help="what is shown")
     parser.add_argument("--continuity", type=float, default=CONTINUITY, metavar="W",
                         help="of GEN_TYPE 1: above 0, plan a sequence of frames without jumps; 4 is a good value")
+    parser.add_argument("--runtime", choices=RUNTIMES, default=RUNTIMES[0],
+                        help="what computes the network of GEN_TYPE 2 to 5; auto: the faster one that is installed")
     parser.add_argument("--no-window", action="store_true", help="write only, show nothing")
     parser.add_argument("--max-frames", type=positive(int), help="end after so many")
     parser.add_argument("--skeletons", type=Path, metavar="OUT.npz", help="also write the placed skeletons")
@@ -260,6 +265,9 @@ def main():
 
     if not 0 <= args.continuity < float("inf") or (args.continuity and args.gen_type != 1):
         parser.error("--continuity is a number from 0 up, and for GEN_TYPE 1 only")
+    if args.runtime != "auto" and args.gen_type == 1:
+        parser.error("--runtime is for GEN_TYPE 2 to 5 only")
+    wanted(args.runtime, "cpu")  # what is missing is told before anything is made
     name, make = GENERATORS[args.gen_type]
     output = args.output or ROOT / "data" / "Dance" / f"DanceDemo-{name}.mp4"
     outputs = [path for path in (output, args.skeletons, args.report) if path]
@@ -269,7 +277,7 @@ def main():
         raise UserError("--output, --skeletons and --report name the same file; give each its own")
     with VideoReader(args.source) as reader:
         target = VideoSkeleton.load(args.target)
-        options = {"continuity": args.continuity} if args.gen_type == 1 else {}
+        options = {"continuity": args.continuity} if args.gen_type == 1 else {"runtime": args.runtime}
         generator = make(target, args.checkpoint, **options)
         play(args, reader, target, generator, name, output)
 

@@ -73,8 +73,8 @@ class GenGAN(GenVanillaNN):
 
     name, script, checkpoints = "GenGAN", "GenGAN.py", {"skeim": CHECKPOINT}
 
-    def __init__(self, target, checkpoint=None, device="auto"):
-        super().__init__(target, "skeim", checkpoint, device)
+    def __init__(self, target, checkpoint=None, device="auto", runtime="auto"):
+        super().__init__(target, "skeim", checkpoint, device, runtime)
 
 
 def step(fabric, network, discriminator, optimizer, optimizer_d, pose, real):

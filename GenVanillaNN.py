@@ -10,13 +10,13 @@ Saves data/Dance/DanceGenVanillaFromSkeim.pth (or ...FromSke.pth), curves for Te
 grid [skeleton | generated | real] of held-out poses beside the weights.
 """
 
-import os
 from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
+import Runtime
 import Training
 from Canvas import resize
 from CommandLine import UserError, run
@@ -104,7 +104,7 @@ class GenVanillaNN:
 
     name, script, checkpoints = "GenVanillaNN", "GenVanillaNN.py", CHECKPOINTS
 
-    def __init__(self, target, kind="skeim", checkpoint=None, device="auto"):
+    def __init__(self, target, kind="skeim", checkpoint=None, device="auto", runtime="auto"):
         words = ["--input", "ske"] if kind == "ske" else []
         words += ["--checkpoint", str(checkpoint)] if checkpoint else []
         train = Training.command(self.script, words, target.path)
@@ -112,10 +112,9 @@ class GenVanillaNN:
         network, self._config = Training.load_network(build, path, self.name, train, target)
         if (self._config["pose"] == "image") != (kind == "skeim"):
             raise UserError(f"{checkpoint} takes another input (pose: {self._config['pose']}); train with: {train}")
-        self._device = Training.pick_device(device)
-        self._network = network.to(self._device)
-        # one core is left to the pose detector: with all of them taken, both wait for each other, twice as long
-        torch.set_num_threads(max(1, (os.cpu_count() or 2) - 1))
+        example = pose_input(target.skeleton(0), self._config["pose"], self._config["image_size"])[None]
+        self._network, self._device = Runtime.ready(network, example.shape, path, runtime, Training.pick_device(device))
+        torch.set_num_threads(Runtime.threads())
 
     def generate(self, skeleton):
         """The image (uint8 H x W x 3 BGR, the canvas's size) that the network makes of a Skeleton."""

@@ -17,7 +17,6 @@ of held-out poses beside the weights.
 """
 
 import math
-import os
 
 import cv2
 import numpy as np
@@ -25,6 +24,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+import Runtime
 import Training
 from CommandLine import run
 from LimbWarp import CHAINS, LimbWarp
@@ -191,23 +191,27 @@ class GenWarp(LimbWarp):
 
     name = "GenWarp"
 
-    def __init__(self, target, checkpoint=None, device="auto", size=None):
+    def __init__(self, target, checkpoint=None, device="auto", size=None, runtime="auto"):
         super().__init__(target, size)
         words = ["--checkpoint", str(checkpoint)] if checkpoint else []
         train = Training.command("GenWarp.py", words, target.path)
-        network, config = Training.load_network(lambda _: build(), checkpoint or CHECKPOINT, self.name, train, target)
+        path = checkpoint or CHECKPOINT
+        network, config = Training.load_network(lambda _: build(), path, self.name, train, target)
         self._image_size = config["image_size"]
-        self._device = Training.pick_device(device)
-        # half the digits where they are fast: 0.7 of the time on a CPU, and a level of difference at edges
-        half = Training.pick_precision(self._device) == "bf16-mixed"
-        self._type = torch.bfloat16 if half else torch.float32
-        self._network = network.to(self._device, self._type)
         self._low = min(LOW, self._image_size)
+        device = Training.pick_device(device)
+        # half the digits where they are fast: 0.7 of the time on a CPU, as ONNX Runtime, and a level of difference at
+        # most edges
+        half = runtime != "onnx" and Training.pick_precision(device) == "bf16-mixed"
+        self._type = torch.bfloat16 if half else torch.float32
+        network.forward = network.change  # all that is asked of it here
+        self._network, self._device = Runtime.ready(network.to(self._type), (1, PLANES, self._low, self._low), path,
+                                                    "torch" if half else runtime, device)
         self._plate_low = to_tensor(self._lower(self.plate))
         self._reach = np.ones((2 * round(AROUND * self._low) + 3,) * 2, np.uint8)  # one more: the change is enlarged
         x = np.arange(self.size, dtype=np.float32)
         self._place = np.dstack(np.meshgrid(x, x))
-        torch.set_num_threads(max(1, (os.cpu_count() or 2) - 1))  # as in GenVanillaNN
+        torch.set_num_threads(Runtime.threads())
 
     def paint(self, skeleton):
         """The image, and a mask (uint8 H x W, 255 inside) that holds all of it that is not background."""
@@ -238,7 +242,7 @@ class GenWarp(LimbWarp):
         """Flow (s x s x 2), colours (s x s x 3 BGR) and person (s x s) that the network wants changed."""
         drawn = F.adaptive_avg_pool2d(pose_input(skeleton, "image", self._image_size), self._low)
         pictures = stack(self._lower(picture), self._lower(cover), self._plate_low, drawn)[None]
-        change = self._network.change(pictures.to(self._device, self._type))[0]
+        change = self._network(pictures.to(self._device, self._type))[0]
         change = np.ascontiguousarray(change.float().cpu().permute(1, 2, 0).numpy())
         return change[:, :, :2], change[:, :, 4:1:-1], change[:, :, 5]
 

@@ -23,7 +23,7 @@ def test_importing_has_no_side_effect(name, tmp_path):
     assert (run.returncode, run.stderr, threads, mediapipe) == (0, "", "1", "False")
     assert list(tmp_path.iterdir()) == []
     if name in ("DanceDemo", "GenNearest", "PoseTrack", "Retarget", "Scene", "Skeleton", "VideoReader", "LimbWarp",
-                "VideoSkeleton"):
+                "VideoSkeleton", "Runtime"):
         assert torch == "False"  # GEN_TYPE 1 starts without it
 
 
