@@ -29,7 +29,7 @@ class Parser(argparse.ArgumentParser):
         super().__init__(description=doc, formatter_class=_Formatter, allow_abbrev=False)
 
     def error(self, message):
-        self.exit(2, f"error: {message} (see --help)\n")
+        self.exit(2, f"error: {message} (see --help)\n" if speaks() else None)
 
 
 class _Formatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
@@ -49,6 +49,11 @@ def positive(kind):
         return value
 
     return parse
+
+
+def speaks():
+    """Whether this process tells what all would tell: of those that torchrun starts, the first on a machine."""
+    return os.environ.get("LOCAL_RANK", "0") == "0"
 
 
 def need(*packages):
@@ -121,8 +126,10 @@ def run(main):
     try:
         main()
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        if speaks():
+            print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
+        if speaks():
+            print("interrupted", file=sys.stderr)
         sys.exit(130)

@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+import Distributed
 import Training
 from CommandLine import UserError, run
 from PoseDataset import pose_input, to_image, to_levels
@@ -112,7 +113,7 @@ class GenVanillaNN:
         network, self._config = Training.load_network(build, path, self.name, train, target)
         if (self._config["pose"] == "image") != (kind == "skeim"):
             raise UserError(f"{checkpoint} takes another input (pose: {self._config['pose']}); train with: {train}")
-        self._device = Training.pick_device(device)
+        self._device = Distributed.pick_device(device)
         self._network = network.to(self._device)
         # one core is left to the pose detector: with all of them taken, both wait for each other, twice as long
         torch.set_num_threads(max(1, (os.cpu_count() or 2) - 1))
@@ -139,11 +140,11 @@ def step(fabric, network, optimizer, pose, real):
 
 
 def train(args):
-    fabric = Training.launch(args)
+    fabric = Distributed.launch(args)
     config = {"pose": "image" if args.input == "skeim" else args.skeleton, "image_size": args.image_size}
     network = build(config)
     optimizer = torch.optim.Adam(network.parameters(), LEARNING_RATE)
-    network, optimizer = fabric.setup(network, optimizer)
+    network, optimizer = Distributed.setup(fabric, args, network, optimizer)
     loop = Training.Loop(fabric, args, GenVanillaNN.name, config, {"model": network}, {"model": optimizer})
     for pose, real in loop:
         loop.log(**step(fabric, network, optimizer, pose, real))

@@ -25,6 +25,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+import Distributed
 import Training
 from CommandLine import run
 from LimbWarp import CHAINS, LimbWarp
@@ -197,9 +198,9 @@ class GenWarp(LimbWarp):
         train = Training.command("GenWarp.py", words, target.path)
         network, config = Training.load_network(lambda _: build(), checkpoint or CHECKPOINT, self.name, train, target)
         self._image_size = config["image_size"]
-        self._device = Training.pick_device(device)
+        self._device = Distributed.pick_device(device)
         # half the digits where they are fast: 0.7 of the time on a CPU, and a level of difference at edges
-        half = Training.pick_precision(self._device) == "bf16-mixed"
+        half = Distributed.pick_precision(self._device) == "bf16-mixed"
         self._type = torch.bfloat16 if half else torch.float32
         self._network = network.to(self._device, self._type)
         self._low = min(LOW, self._image_size)
@@ -244,11 +245,11 @@ class GenWarp(LimbWarp):
 
 
 def train(args):
-    fabric = Training.launch(args)
+    fabric = Distributed.launch(args)
     config = {"pose": "image", "image_size": args.image_size}
     network = build()
     optimizer = torch.optim.Adam(network.parameters(), LEARNING_RATE)
-    network, optimizer = fabric.setup(network, optimizer)
+    network, optimizer = Distributed.setup(fabric, args, network, optimizer)
     loop = Training.Loop(fabric, args, GenWarp.name, config, {"model": network}, {"model": optimizer}, WarpDataset)
     for pictures, real in loop:
         loop.log(**step(fabric, network, optimizer, pictures, real))
