@@ -11,11 +11,14 @@ import os
 import sys
 import tempfile
 import threading
+import time
 from pathlib import Path
 
 from tqdm import tqdm
 
 ROOT = Path(__file__).resolve().parent  # every default path starts here, so that the scripts run from any folder
+
+ALONE = 15  # seconds after which an error that no other process of a training has told is one's own
 
 
 class UserError(Exception):
@@ -29,7 +32,8 @@ class Parser(argparse.ArgumentParser):
         super().__init__(description=doc, formatter_class=_Formatter, allow_abbrev=False)
 
     def error(self, message):
-        self.exit(2, f"error: {message} (see --help)\n" if speaks() else None)
+        _let_the_first_speak()
+        self.exit(2, f"error: {message} (see --help)\n")
 
 
 class _Formatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
@@ -51,9 +55,16 @@ def positive(kind):
     return parse
 
 
-def speaks():
-    """Whether this process tells what all would tell: of those that torchrun starts, the first on a machine."""
+def _is_first():
+    """Whether this is the only process, or of those that torchrun started the first on its machine."""
     return os.environ.get("LOCAL_RANK", "0") == "0"
+
+
+def _let_the_first_speak():
+    """Before an error is told: a mistake is mostly everyone's. When the first process has told it and left, torchrun
+    ends the others, still asleep here; an error that is ours alone is told after all."""
+    if not _is_first():
+        time.sleep(ALONE)
 
 
 def need(*packages):
@@ -126,10 +137,10 @@ def run(main):
     try:
         main()
     except UserError as error:
-        if speaks():
-            print(f"error: {error}", file=sys.stderr)
+        _let_the_first_speak()
+        print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
-        if speaks():
+        if _is_first():
             print("interrupted", file=sys.stderr)
         sys.exit(130)

@@ -9,6 +9,7 @@ take, and batch normalisation sees all of them: so N processes go the way of one
 alone writes, prints and looks at the held-out frames.
 """
 
+import atexit
 import contextlib
 import inspect
 import logging
@@ -67,6 +68,8 @@ def launch(args):
         raise UserError(f"--batch-size {args.batch_size} is no multiple of the {fabric.world_size} processes; "
                         "give one that is")
     fabric.launch()
+    if fabric.world_size > 1:
+        atexit.register(dist.destroy_process_group)  # else its threads may abort a process that ends
     fabric.seed_everything(args.seed, verbose=False)
     return fabric
 
@@ -87,6 +90,7 @@ def _launcher_says(name, otherwise):
 
     It is taken out of the environment: Fabric would refuse it there beside what it is given in the code.
     """
+    os.environ.pop("LT_CLI_USED", None)  # which tells Fabric to start, for us too early, and to refuse `launch`
     return os.environ.pop(f"LT_{name.upper()}", None) or otherwise
 
 
