@@ -89,7 +89,7 @@ for name, *words in jobs:
 
 @pytest.fixture(autouse=True)
 def one_thread():
-    """What is trained in this process here is tiny, and threads that wait for each other take long on a busy machine."""
+    """What this process itself trains is tiny, and on a busy machine threads that wait for each other take long."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -264,6 +264,7 @@ def two_here(monkeypatch):
     for name, value in {"TORCHELASTIC_RUN_ID": "1", "WORLD_SIZE": 2, "LOCAL_WORLD_SIZE": 2, "RANK": 0, "LOCAL_RANK": 0,
                         "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": 1}.items():
         monkeypatch.setenv(name, str(value))
+
 
 def test_what_several_processes_can_not_do_is_said_before_they_connect(training, two_here, monkeypatch):
     training.batch_size = 7
