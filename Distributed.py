@@ -109,7 +109,7 @@ def _fabric(device, precision):
         torch.set_num_threads(max(1, cores // here))
     # buffers are the same everywhere already: no need to send them along with every pass
     sending = {"forward_sync_buffers", "broadcast_buffers"} & set(inspect.signature(DistributedDataParallel).parameters)
-    sending = {max(sending): False}  # the former is the latter's new name, from torch 2.1x on
+    sending = {max(sending): False}  # the former is the latter's new name in later versions of torch
     strategy = DDPStrategy(gradient_as_bucket_view=True, **sending) if everywhere > 1 else "auto"
     return Fabric(accelerator=device.type, devices=here if devices == "auto" else devices, num_nodes=everywhere // here,
                   strategy=strategy, precision=_launcher_says("precision", precision))
