@@ -186,8 +186,8 @@ def training(table, target, sizes, steps):
     import GenGAN
     import GenVanillaNN
     import GenWarp
+    from Distributed import pick_device, pick_precision
     from PoseDataset import PoseDataset, normalise
-    from Training import pick_device, pick_precision
 
     torch.set_num_threads(os.cpu_count() or 1)
     fast, curves = pick_precision(pick_device("cpu")), {}

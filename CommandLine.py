@@ -12,11 +12,14 @@ import os
 import sys
 import tempfile
 import threading
+import time
 from pathlib import Path
 
 from tqdm import tqdm
 
 ROOT = Path(__file__).resolve().parent  # every default path starts here, so that the scripts run from any folder
+
+ALONE = 15  # seconds after which an error that no other process of a training has told is one's own
 
 
 class UserError(Exception):
@@ -30,6 +33,7 @@ class Parser(argparse.ArgumentParser):
         super().__init__(description=doc, formatter_class=_Formatter, allow_abbrev=False)
 
     def error(self, message):
+        _let_the_first_speak()
         self.exit(2, f"error: {message} (see --help)\n")
 
 
@@ -50,6 +54,18 @@ def positive(kind):
         return value
 
     return parse
+
+
+def _is_first():
+    """Whether this is the only process, or of those that torchrun started the first on its machine."""
+    return os.environ.get("LOCAL_RANK", "0") == "0"
+
+
+def _let_the_first_speak():
+    """Before an error is told: a mistake is mostly everyone's. When the first process has told it and left, torchrun
+    ends the others, still asleep here; an error that is ours alone is told after all."""
+    if not _is_first():
+        time.sleep(ALONE)
 
 
 def need(*packages, file="requirements-dev.txt"):
@@ -129,6 +145,7 @@ def run(main):
     try:
         main()
     except UserError as error:
+        _let_the_first_speak()
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
     except OSError as error:
@@ -137,5 +154,6 @@ def run(main):
         print(f"error: {error.filename or 'a file'}: {error.strerror}; give it rights or room", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
+        if _is_first():
+            print("interrupted", file=sys.stderr)
         sys.exit(130)

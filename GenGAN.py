@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+import Distributed
 import Training
 from CommandLine import run
 from GenVanillaNN import GenVanillaNN, build
@@ -96,13 +97,13 @@ def step(fabric, network, discriminator, optimizer, optimizer_d, pose, real):
 
 
 def train(args):
-    fabric = Training.launch(args)
+    fabric = Distributed.launch(args)
     config = {"pose": "image", "image_size": args.image_size}
     network, discriminator = build(config), Discriminator(args.image_size)
     optimizer = torch.optim.Adam(network.parameters(), LEARNING_RATE, BETAS)
     optimizer_d = torch.optim.Adam(discriminator.parameters(), LEARNING_RATE_D, BETAS)
-    network, optimizer = fabric.setup(network, optimizer)
-    discriminator, optimizer_d = fabric.setup(discriminator, optimizer_d)
+    network, optimizer = Distributed.setup(fabric, args, network, optimizer)
+    discriminator, optimizer_d = Distributed.setup(fabric, args, discriminator, optimizer_d)
     modules = {"model": network, "discriminator": discriminator}
     optimizers = {"model": optimizer, "discriminator": optimizer_d}
     loop = Training.Loop(fabric, args, GenGAN.name, config, modules, optimizers)

@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+import Distributed
 import Runtime
 import Training
 from Canvas import resize
@@ -113,7 +114,8 @@ class GenVanillaNN:
         if (self._config["pose"] == "image") != (kind == "skeim"):
             raise UserError(f"{checkpoint} takes another input (pose: {self._config['pose']}); train with: {train}")
         example = pose_input(target.skeleton(0), self._config["pose"], self._config["image_size"])[None]
-        self._network, self._device = Runtime.ready(network, example.shape, path, runtime, Training.pick_device(device))
+        device = Distributed.pick_device(device)
+        self._network, self._device = Runtime.ready(network, example.shape, path, runtime, device)
         torch.set_num_threads(Runtime.threads())
 
     def generate(self, skeleton):
@@ -138,11 +140,11 @@ def step(fabric, network, optimizer, pose, real):
 
 
 def train(args):
-    fabric = Training.launch(args)
+    fabric = Distributed.launch(args)
     config = {"pose": "image" if args.input == "skeim" else args.skeleton, "image_size": args.image_size}
     network = build(config)
     optimizer = torch.optim.Adam(network.parameters(), LEARNING_RATE)
-    network, optimizer = fabric.setup(network, optimizer)
+    network, optimizer = Distributed.setup(fabric, args, network, optimizer)
     loop = Training.Loop(fabric, args, GenVanillaNN.name, config, {"model": network}, {"model": optimizer})
     for pose, real in loop:
         loop.log(**step(fabric, network, optimizer, pose, real))

@@ -24,6 +24,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+import Distributed
 import Runtime
 import Training
 from CommandLine import run
@@ -199,10 +200,10 @@ class GenWarp(LimbWarp):
         network, config = Training.load_network(lambda _: build(), path, self.name, train, target)
         self._image_size = config["image_size"]
         self._low = min(LOW, self._image_size)
-        device = Training.pick_device(device)
+        device = Distributed.pick_device(device)
         # half the digits where they are fast: 0.7 of the time on a CPU, as ONNX Runtime, and a level of difference at
         # most edges
-        half = runtime != "onnx" and Training.pick_precision(device) == "bf16-mixed"
+        half = runtime != "onnx" and Distributed.pick_precision(device) == "bf16-mixed"
         self._type = torch.bfloat16 if half else torch.float32
         network.forward = network.change  # all that is asked of it here
         self._network, self._device = Runtime.ready(network.to(self._type), (1, PLANES, self._low, self._low), path,
@@ -248,11 +249,11 @@ class GenWarp(LimbWarp):
 
 
 def train(args):
-    fabric = Training.launch(args)
+    fabric = Distributed.launch(args)
     config = {"pose": "image", "image_size": args.image_size}
     network = build()
     optimizer = torch.optim.Adam(network.parameters(), LEARNING_RATE)
-    network, optimizer = fabric.setup(network, optimizer)
+    network, optimizer = Distributed.setup(fabric, args, network, optimizer)
     loop = Training.Loop(fabric, args, GenWarp.name, config, {"model": network}, {"model": optimizer}, WarpDataset)
     for pictures, real in loop:
         loop.log(**step(fabric, network, optimizer, pictures, real))

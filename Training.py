@@ -9,7 +9,6 @@ keeps the weights that were there as X-previous.pth.
 
 import argparse
 import contextlib
-import logging
 import math
 import os
 import shlex
@@ -21,7 +20,6 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
-from lightning_fabric import Fabric
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader, DistributedSampler
 from torch.utils.tensorboard import SummaryWriter
@@ -29,6 +27,7 @@ from torchvision.utils import make_grid
 from tqdm import tqdm
 
 from CommandLine import ROOT, Parser, UserError, positive, writable_folder
+from Distributed import PRECISIONS, Team, launched
 from PoseDataset import PoseDataset, normalise, pose_input, to_image, to_levels
 from Storage import alone, check_stored, whole
 from VideoSkeleton import TARGET, VideoSkeleton
@@ -50,11 +49,13 @@ def parser(doc, checkpoint, epochs, minutes, batch_size, image_size=IMAGE_SIZES[
     flags.add_argument("--epochs", type=positive(int), default=epochs, help="end after so many in all")
     flags.add_argument("--minutes", type=positive(float), default=minutes, help="end after so many, if sooner")
     flags.add_argument("--image-size", type=int, choices=IMAGE_SIZES, default=image_size, help="pixels")
-    flags.add_argument("--batch-size", type=positive(int), default=batch_size, help="images a step")
+    flags.add_argument("--batch-size", type=positive(int), default=batch_size, help="images a step, of all processes")
     flags.add_argument("--checkpoint", default=checkpoint, type=Path, help="where the weights go")
     flags.add_argument("--resume", action="store_true", help="go on from the last weights saved there")
     flags.add_argument("--seed", type=_seed, default=0, help="of every random choice")
     flags.add_argument("--device", choices=["auto", "cpu", "cuda", "mps"], default="auto", help="where to compute")
+    flags.add_argument("--precision", choices=PRECISIONS, default="auto", help="auto: bfloat16 where it is fast")
+    flags.add_argument("--compile", action="store_true", help="let torch.compile speed up the networks: a slow start")
     flags.add_argument("--dry-run", action="store_true", help="one step into no file, to see that all is there")
     return flags
 
@@ -64,25 +65,6 @@ def _seed(text):
     if not text.isdecimal() or int(text) >= 2 ** 32:
         raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 0 to {2 ** 32 - 1}")
     return int(text)
-
-
-def pick_device(name):
-    """A torch.device for "auto", "cpu", "cuda" or "mps"; UserError where there is none."""
-    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
-    if name == "auto":
-        name = next(kind for kind, available in there.items() if available)
-    if not there[name]:
-        raise UserError(f"there is no {name} device here; use --device cpu")
-    return torch.device(name)
-
-
-def pick_precision(device):
-    """Fabric's precision for a device: bfloat16 autocast where it is fast, else float32."""
-    if device.type == "cuda":
-        return "bf16-mixed" if torch.cuda.is_bf16_supported(including_emulation=False) else "16-mixed"
-    if device.type == "cpu" and torch.ops.mkldnn._is_mkldnn_bf16_supported():  # torch has no public question for it
-        return "bf16-mixed"
-    return "32-true"
 
 
 def command(script, args=(), target=None):
@@ -158,12 +140,19 @@ class Loop:
 
     def __init__(self, fabric, args, generator, config, modules, optimizers, dataset=PoseDataset):
         self._fabric, self._args, self._modules, self._optimizers = fabric, args, modules, optimizers
-        target = VideoSkeleton.load(args.target)
-        training, held_out = dataset(target, config["pose"], args.image_size).split()
-        batch = min(args.batch_size, len(training))
-        self._sampler = DistributedSampler(training, fabric.world_size, fabric.global_rank, seed=args.seed)
-        self._loader = DataLoader(training, batch, sampler=self._sampler, drop_last=True, generator=torch.Generator())
-        self._held_out, self._training = DataLoader(held_out, batch), training
+        self._team = Team(fabric)
+        target, data = self._team.in_turn(lambda: _load(args, dataset, config["pose"]))
+        training, held_out = data.split()
+        share = min(args.batch_size, len(training)) // self._team.size
+        if not share:
+            raise UserError(f"{len(training)} frames are too few for {self._team.size} processes; start fewer")
+        self._batch = share * self._team.size
+        # of N processes the n-th takes every N-th image, so that all their shares together are the batch of one
+        self._sampler = DistributedSampler(training, self._team.size, fabric.global_rank, seed=args.seed,
+                                           drop_last=True)
+        self._loader = DataLoader(training, share, sampler=self._sampler, drop_last=True, generator=torch.Generator(),
+                                  pin_memory=fabric.device.type == "cuda")
+        self._held_out, self._training = DataLoader(held_out, self._batch), training
         chosen = np.linspace(0, len(held_out) - 1, min(SAMPLES, len(held_out))).astype(int)
         drawn = [target.skeleton(held_out.indices[i]) for i in chosen]
         drawn = torch.stack([pose_input(skeleton, "image", args.image_size) for skeleton in drawn])
@@ -172,17 +161,24 @@ class Loop:
         self._about = {"schema": SCHEMA, "generator": generator, "config": config, "target": target.identity,
                        "seed": args.seed, "batch_size": args.batch_size}
         self._path = args.checkpoint
-        if self._path.exists():  # it will be moved aside, so it must be one of ours
-            load_checkpoint(self._path, None, "another --checkpoint")
         self._last = self._path.with_name(f"{self._path.stem}-last.pth")
         self._previous = self._path.with_name(f"{self._path.stem}-previous.pth")
         self._fresh = not args.resume  # the first weights of a new training replace those of an older one
         self.step, self._looked, self._best, self._sums = 0, 0, math.inf, {}
-        self._stop, self._interrupted, self._held = False, False, None
+        self._interrupted, state = False, None
+        with self._team.together():
+            if self._team.leads:  # the others need none of the files
+                if self._path.exists():  # it will be moved aside, so it must be one of ours
+                    load_checkpoint(self._path, None, "another --checkpoint")
+                if args.resume:
+                    state = load_checkpoint(self._last, generator, "the same command without --resume", target)
+                if not args.dry_run:
+                    writable_folder(self._path.parent)
         if args.resume:
-            self._resume(generator, target)
-        if not args.dry_run:
-            writable_folder(self._path.parent)
+            self._resume(self._team.share(state))
+        if not self._team.leads:  # the first goes on in the stored sequence, the others in fresh ones of their own:
+            chance = np.random.SeedSequence([args.seed, self.step, fabric.global_rank])  # so any number may resume
+            torch.manual_seed(int(chance.generate_state(1)[0]))
 
     @property
     def epoch(self):
@@ -198,48 +194,60 @@ class Loop:
         total, between = args.epochs * per_epoch, max(1, round(EVALUATE / per_epoch))
         if self.step >= total:
             raise UserError(f"{self._last} is already trained for {self.epoch} epochs; ask for more with --epochs")
-        held = contextlib.ExitStack()
-        if not args.dry_run:
-            held.enter_context(alone(self._path, "training into"))
-        before = signal.signal(signal.SIGINT, self._interrupt)
+        leads, team, stop, held, board = self._team.leads, self._team, False, contextlib.ExitStack(), None
         runs = self._path.parent / "runs" / self._path.stem / datetime.now().strftime("%Y%m%d-%H%M%S")
-        board = None
+        with team.together():
+            if leads and not args.dry_run:
+                held.enter_context(alone(self._path, "training into"))
+                with _curves(runs):
+                    board = SummaryWriter(runs)
+        before = {number: signal.signal(number, self._interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
         start = saved = time.monotonic()
-        first = self.step
-        progress = tqdm(desc=self._path.stem, initial=first, total=total, unit="step", dynamic_ncols=True)
+        first, aside = self.step, 0  # aside: seconds not spent on steps
+        progress = tqdm(desc=self._path.stem, initial=first, total=total, unit="step", dynamic_ncols=True,
+                        disable=not leads)
         try:
-            board = None if args.dry_run else SummaryWriter(runs)
-            while self.step < total and not self._stop:
+            while self.step < total and not stop:
                 for pose, image in self._batches():
                     yield pose, image
-                    self._ema.update_parameters(self._modules["model"].module)
+                    if leads:
+                        self._ema.update_parameters(self._modules["model"].module)
                     self.step += 1
                     progress.update()
                     now = time.monotonic()
                     spent = now - start
                     progress.total = min(total, first + round((self.step - first) * args.minutes * 60 / spent))
                     if args.dry_run:
-                        print(f"dry run: one step of {self._path.stem} on {self._fabric.device} works")
+                        if leads:
+                            print(f"dry run: one step of {self._path.stem} on {self._team} works")
                         return
-                    if now - saved > SAVE:
-                        self._save_last()
+                    # every process has its own clock and its own signals, but all must do the same steps
+                    interrupted, late, due = team.any(self._interrupted, spent > args.minutes * 60, now - saved > SAVE)
+                    stop = interrupted or late
+                    if due or interrupted:  # before the look at the held-out frames: torchrun waits half a minute
+                        with team.together():
+                            if leads:
+                                self._save_last()
                         saved = now
-                    self._stop = self._stop or spent > args.minutes * 60
-                    if self._stop:
+                    if stop:
                         break
-                at_end = self.step > first and (self._stop or self.step >= total)
-                if at_end or (self.step > first and self.epoch % between == 0):
-                    self._evaluate(board, progress)
-                    self._save_last()
+                at_end = stop or self.step >= total
+                if at_end or self.epoch % between == 0:
+                    now, means = time.monotonic(), self._means()
+                    with team.together():
+                        if leads:
+                            self._evaluate(means, board, progress)
+                            self._save_last()
+                        aside += time.monotonic() - now
+                        if leads and at_end:
+                            seconds = time.monotonic() - start
+                            self._report(seconds, (self.step - first) * self._batch / (seconds - aside))
                     saved = time.monotonic()
-            if self._held:  # else interrupted before the first step
-                self._report(time.monotonic() - start)
-        except OSError as error:  # TensorBoard's: the others say which file
-            raise UserError(f"can't write the curves in {runs}: {error.strerror}; make room") from None
         finally:
-            signal.signal(signal.SIGINT, before)
+            for number, handler in before.items():
+                signal.signal(number, handler)
             progress.close()
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(OSError):  # as it may have said before
                 if board:
                     board.close()
             held.close()
@@ -247,9 +255,9 @@ class Loop:
             raise KeyboardInterrupt
 
     def _interrupt(self, *_):
-        if self._interrupted:  # asked twice: leave at once
+        if self._interrupted and not launched():  # asked twice: leave at once; but torchrun passes on what came already
             raise KeyboardInterrupt
-        self._interrupted = self._stop = True
+        self._interrupted = True
 
     def _batches(self):
         """The batches of this epoch that are still to do, in the order that seed and epoch give."""
@@ -260,8 +268,15 @@ class Loop:
             if number >= done:
                 yield self._fabric.to_device(pose), normalise(self._fabric.to_device(image))
 
+    def _means(self):
+        """The mean of each loss over the steps since the last look, of the batches of all processes."""
+        steps = max(1, self.step - self._looked)
+        means = self._team.mean({name: float(value) / steps for name, value in self._sums.items()})
+        self._looked, self._sums = self.step, {}
+        return means
+
     @torch.no_grad()
-    def _evaluate(self, board, progress):
+    def _evaluate(self, means, board, progress):
         """Judge the averaged weights on the held-out frames, keep them if they are the best, write curves and grid."""
         self._ema.eval()
         self._held = held_out_errors(self._ema.module, self._held_out, self._fabric.device)
@@ -271,12 +286,10 @@ class Loop:
             save_checkpoint(self._about | self._where() | {"model": model, "held_out": self._held}, self._path,
                             self._previous if self._fresh else None)
             self._fresh = False
-        steps = max(1, self.step - self._looked)
-        means = {name: float(value) / steps for name, value in self._sums.items()}
-        self._looked, self._sums = self.step, {}
         progress.set_postfix(means | {"held-out psnr": round(self._held["psnr"], 2)})
-        for name, value in (means | {f"held_out/{k}": v for k, v in self._held.items()}).items():
-            board.add_scalar(name, value, self.step)
+        with _curves(board.log_dir):
+            for name, value in (means | {f"held_out/{k}": v for k, v in self._held.items()}).items():
+                board.add_scalar(name, value, self.step)
         with whole(self._path.with_name(f"{self._path.stem}-samples.png")) as part:
             part.write_bytes(cv2.imencode(".png", self._grid())[1])
 
@@ -297,8 +310,7 @@ class Loop:
                  "rng": torch.get_rng_state()}
         save_checkpoint(self._about | self._where() | state, self._last)
 
-    def _resume(self, generator, target):
-        state = load_checkpoint(self._last, generator, "the same command without --resume", target)
+    def _resume(self, state):
         same = ("config", "seed", "batch_size")
         if any(state.get(name) != self._about[name] for name in same):
             was = ", ".join(f"{name} {state.get(name)}" for name in same)
@@ -315,22 +327,27 @@ class Loop:
         except (AttributeError, KeyError, RuntimeError, TypeError, ValueError):
             raise UserError(f"{self._last} is damaged; train anew without --resume") from None
 
-    def _report(self, seconds):
+    def _report(self, seconds, rate):
         mean = self._training.dataset.images[:len(self._training), :3].mean(0, dtype=np.float64)
         base = -10 * math.log10(_mean_squared(torch.from_numpy(mean), self._held_out))
-        print(f"{self.epoch} epochs, {self.step} steps, {seconds / 60:.1f} min on {self._fabric.device}; held-out PSNR "
-              f"{self._held['psnr']:.2f} dB (the mean training frame: {base:.2f} dB)\n"
+        print(f"{self.epoch} epochs, {self.step} steps, {seconds / 60:.1f} min on {self._team}, {rate:.4g} images/s; "
+              f"held-out PSNR {self._held['psnr']:.2f} dB (the mean training frame: {base:.2f} dB)\n"
               f"  weights {self._path}\n  samples {self._path.with_name(self._path.stem + '-samples.png')}")
 
 
-def launch(args):
-    """Fabric for one process on args.device, with every random number seeded."""
-    device = pick_device(args.device)
-    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # else it tells its precision on every start
-    fabric = Fabric(accelerator=device.type, devices=1, precision=pick_precision(device))
-    fabric.launch()
-    fabric.seed_everything(args.seed, verbose=False)
-    return fabric
+def _load(args, dataset, pose):
+    """The target, found in its video where that was never done, and its dataset."""
+    target = VideoSkeleton.load(args.target)
+    return target, dataset(target, pose, args.image_size)
+
+
+@contextlib.contextmanager
+def _curves(folder):
+    """TensorBoard writes into `folder` inside: UserError where the disk does not take it."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"can't write the curves in {folder}: {error.strerror}; make room") from None
 
 
 def _average(averaged, current, count):

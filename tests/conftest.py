@@ -67,7 +67,7 @@ def weights(clip, tmp_path_factory):
         paths[gen_type] = folder / f"{gen_type}.pth"
         module.train(SimpleNamespace(target=clip, epochs=1, minutes=1.0, image_size=64, batch_size=12, resume=False,
                                      seed=0, checkpoint=paths[gen_type], device="cpu", dry_run=False, input=kind,
-                                     skeleton="reduced"))
+                                     skeleton="reduced", precision="auto", compile=False))
     return paths
 
 
@@ -76,7 +76,7 @@ def training(clip, tmp_path):
     """Flags of a training of seconds, as `train` takes them."""
     return SimpleNamespace(target=clip, epochs=2, minutes=5.0, image_size=64, batch_size=8, resume=False, seed=3,
                            checkpoint=tmp_path / "weights.pth", device="cpu", dry_run=False,
-                           input="skeim", skeleton="reduced")
+                           input="skeim", skeleton="reduced", precision="auto", compile=False)
 
 
 @pytest.fixture

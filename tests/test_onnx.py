@@ -11,10 +11,10 @@ import pytest
 import torch
 
 import DanceDemo
+import Distributed
 import GenVanillaNN
 import GenWarp
 import Runtime
-import Training
 from CommandLine import ROOT, UserError
 from DanceDemo import GENERATORS
 
@@ -39,7 +39,7 @@ def refuse(*_):
 @installed
 @pytest.mark.parametrize("gen_type", [2, 3, 4, 5])
 def test_the_same_images_within_one_level_of_255(gen_type, target, weights, tmp_path, monkeypatch, capfd):
-    monkeypatch.setattr(Training, "pick_precision", lambda device: "32-true")  # GEN_TYPE 5 in PyTorch has two
+    monkeypatch.setattr(Distributed, "pick_precision", lambda device: "32-true")  # GEN_TYPE 5 in PyTorch has two
     path = Path(shutil.copy(weights[gen_type], tmp_path / "w.pth"))
     make = GENERATORS[gen_type][1]
     plain = images(make, target, path, "torch")
@@ -76,9 +76,9 @@ def test_networks_that_say_much_say_the_same(pose, size, tmp_path):
 def test_where_bfloat16_is_fast_the_refiner_stays_in_pytorch(target, weights, tmp_path, monkeypatch):
     path = Path(shutil.copy(weights[5], tmp_path / "w.pth"))
     monkeypatch.setattr(Runtime, "_export", refuse)
-    monkeypatch.setattr(Training, "pick_precision", lambda device: "bf16-mixed")
+    monkeypatch.setattr(Distributed, "pick_precision", lambda device: "bf16-mixed")
     GENERATORS[5][1](target, path)
-    monkeypatch.setattr(Training, "pick_precision", lambda device: "32-true")
+    monkeypatch.setattr(Distributed, "pick_precision", lambda device: "32-true")
     with pytest.raises(UserError, match="it exports"):
         GENERATORS[5][1](target, path, "onnx")
 
