@@ -253,7 +253,7 @@ def untrained(gen_type, target, size, path):
     """Write a checkpoint with random weights for generator 2 to 5."""
     import GenVanillaNN
     import GenWarp
-    from Training import SCHEMA, save_checkpoint
+    from Checkpoint import SCHEMA, save_checkpoint
 
     config = {"pose": "reduced" if gen_type == 2 else "image", "image_size": size}
     network = GenWarp.build() if gen_type == 5 else GenVanillaNN.build(config)

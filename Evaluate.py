@@ -37,6 +37,7 @@ from tqdm import tqdm
 
 import Metrics
 from Canvas import crop
+from Checkpoint import IMAGE_SIZES
 from CommandLine import ROOT, Parser, UserError, need, positive, run
 from DanceDemo import GENERATORS, SOURCE, check_output, dance, foreseen
 from LimbWarp import LimbWarp
@@ -44,7 +45,6 @@ from PoseDataset import training_frames
 from Scene import Scene
 from Scoreboard import bars, curves, label, pictures, save, small, table
 from Skeleton import REDUCED
-from Training import IMAGE_SIZES
 from VideoReader import VideoReader
 from VideoSkeleton import TARGET, VideoSkeleton
 

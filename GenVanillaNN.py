@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+import Checkpoint
 import Distributed
 import Runtime
 import Training
@@ -110,7 +111,7 @@ class GenVanillaNN:
         words += ["--checkpoint", str(checkpoint)] if checkpoint else []
         train = Training.command(self.script, words, target.path)
         path, self._size = checkpoint or self.checkpoints[kind], target.size
-        network, self._config = Training.load_network(build, path, self.name, train, target)
+        network, self._config = Checkpoint.load_network(build, path, self.name, train, target)
         if (self._config["pose"] == "image") != (kind == "skeim"):
             raise UserError(f"{checkpoint} takes another input (pose: {self._config['pose']}); train with: {train}")
         example = pose_input(target.skeleton(0), self._config["pose"], self._config["image_size"])[None]

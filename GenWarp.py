@@ -24,6 +24,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+import Checkpoint
 import Distributed
 import Runtime
 import Training
@@ -197,7 +198,7 @@ class GenWarp(LimbWarp):
         words = ["--checkpoint", str(checkpoint)] if checkpoint else []
         train = Training.command("GenWarp.py", words, target.path)
         path = checkpoint or CHECKPOINT
-        network, config = Training.load_network(lambda _: build(), path, self.name, train, target)
+        network, config = Checkpoint.load_network(lambda _: build(), path, self.name, train, target)
         self._image_size = config["image_size"]
         self._low = min(LOW, self._image_size)
         device = Distributed.pick_device(device)

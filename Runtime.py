@@ -6,7 +6,7 @@
 A network is exported once, to X.onnx beside its checkpoint X.pth. The file carries a key made of the weights and of the
 code around them, so another training is another export. A file that has another key, is damaged, points to other files
 or computes something else than the network is not used but made anew; where it can't be written, the export stays in
-memory. The weights come from the checkpoint, with all of Training.load_network's checks, in either case.
+memory. The weights come from the checkpoint, with all of Checkpoint.load_network's checks, in either case.
 """
 
 import contextlib

@@ -38,10 +38,10 @@ def good(folder):
     import cv2
     import torch
 
+    from Checkpoint import SCHEMA
     from Extraction import extract
     from PoseDataset import reduced_images
     from PoseScan import scan
-    from Training import SCHEMA
     from VideoReader import VideoReader
     from VideoSkeleton import VideoSkeleton
     from VideoWriter import VideoWriter
@@ -86,8 +86,8 @@ def read(folder, kind):
     """What the program does with the files of `folder`."""
     import PoseDataset
     import PoseScan
+    from Checkpoint import load_checkpoint
     from CommandLine import UserError
-    from Training import load_checkpoint
     from VideoSkeleton import VideoSkeleton
 
     if kind in ("checkpoint", "payload"):

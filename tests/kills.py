@@ -29,7 +29,7 @@ with VideoReader('data/sample/target.mp4') as reader, VideoWriter('clip.mp4', 30
 CHECK = f"""
 import sys
 from pathlib import Path
-from Training import load_checkpoint
+from Checkpoint import load_checkpoint
 from VideoReader import VideoReader
 from VideoSkeleton import VideoSkeleton
 for folder in Path("data/cache").glob("[!.]*"):

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
+import Checkpoint
 import GenWarp
-import Training
 from DanceDemo import GENERATORS, foreseen
 from LimbWarp import CHAINS, LimbWarp
 from PoseDataset import normalise, to_image, to_tensor
@@ -16,7 +16,7 @@ from VideoSkeleton import VideoSkeleton
 
 
 def saved(network, target, path, image_size=64):
-    Training.save_checkpoint({"schema": Training.SCHEMA, "generator": "GenWarp", "target": target.identity,
+    Checkpoint.save_checkpoint({"schema": Checkpoint.SCHEMA, "generator": "GenWarp", "target": target.identity,
                               "config": {"pose": "image", "image_size": image_size}, "model": network.state_dict()},
                              path)
     return path

@@ -10,6 +10,7 @@ import time
 import pytest
 import torch
 
+import Checkpoint
 import Distributed
 import GenGAN
 import GenVanillaNN
@@ -82,7 +83,7 @@ def test_what_a_training_leaves(module, training):
     assert names == {"weights.pth", "weights-last.pth", "weights-samples.png", "runs"}
     assert list(folder.glob("runs/weights/*/events.out.tfevents*"))
     best = torch.load(training.checkpoint, weights_only=True)
-    assert best["schema"] == Training.SCHEMA and best["generator"] == module.__name__ and best["held_out"]["psnr"] > 0
+    assert best["schema"] == Checkpoint.SCHEMA and best["generator"] == module.__name__ and best["held_out"]["psnr"] > 0
     assert set(best) == {"schema", "generator", "config", "target", "seed", "batch_size", "epoch", "step", "model",
                          "held_out"}
     module.train(training)
@@ -136,13 +137,13 @@ def test_what_is_no_checkpoint_is_not_moved_aside(training, script):
 
 def test_checkpoint_round_trip_is_bit_equal_and_whole_or_not_at_all(tmp_path):
     path = tmp_path / "w.pth"
-    state = {"schema": Training.SCHEMA, "generator": "G", "target": {"content": "c", "box": [0, 0, 8]}, "config": {},
+    state = {"schema": Checkpoint.SCHEMA, "generator": "G", "target": {"content": "c", "box": [0, 0, 8]}, "config": {},
              "model": {"a": torch.randn(3, 4), "b": torch.randn(2).to(torch.bfloat16), "n": torch.tensor(5)}}
-    Training.save_checkpoint(state, path)
-    assert equal(Training.load_checkpoint(path, "G", "train"), state)
+    Checkpoint.save_checkpoint(state, path)
+    assert equal(Checkpoint.load_checkpoint(path, "G", "train"), state)
     before = path.read_bytes()
     with pytest.raises(Exception):  # noqa: B017 - whatever torch says of a function that can't be pickled
-        Training.save_checkpoint({"model": lambda: 0}, path)
+        Checkpoint.save_checkpoint({"model": lambda: 0}, path)
     assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
 
 
@@ -156,7 +157,7 @@ class Payload:
 
 def test_a_checkpoint_never_runs_code_and_no_checkpoint_is_refused_in_one_line(tmp_path):
     path, trap = tmp_path / "w.pth", tmp_path / "the payload ran"
-    makers = [lambda: torch.save({"schema": Training.SCHEMA, "model": Payload(trap)}, path),
+    makers = [lambda: torch.save({"schema": Checkpoint.SCHEMA, "model": Payload(trap)}, path),
               lambda: path.write_bytes(pickle.dumps(Payload(trap))),
               lambda: path.write_text("text"), lambda: path.write_bytes(b""),
               lambda: torch.save([1, 2], path), lambda: torch.save({"schema": 1}, path),
@@ -164,11 +165,11 @@ def test_a_checkpoint_never_runs_code_and_no_checkpoint_is_refused_in_one_line(t
     for make in makers:
         make()
         with pytest.raises(UserError, match="is no checkpoint") as refusal:
-            Training.load_checkpoint(path, "G", "train")
+            Checkpoint.load_checkpoint(path, "G", "train")
         assert "\n" not in str(refusal.value) and not trap.exists()
-    torch.save({"schema": Training.SCHEMA + 1, "generator": "G", "target": {}, "config": {}, "model": {}}, path)
+    torch.save({"schema": Checkpoint.SCHEMA + 1, "generator": "G", "target": {}, "config": {}, "model": {}}, path)
     with pytest.raises(UserError, match="schema"):
-        Training.load_checkpoint(path, "G", "train")
+        Checkpoint.load_checkpoint(path, "G", "train")
 
 
 def test_cuda_where_there_is_none(monkeypatch):

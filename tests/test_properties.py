@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
 import PoseScan
+from Checkpoint import load_checkpoint
 from CommandLine import UserError
 from PoseTrack import mend, smooth
 from Retarget import Retarget, body_height, bone_lengths
 from Skeleton import Skeleton
 from Storage import stored_arrays
-from Training import load_checkpoint
 from VideoSkeleton import VideoSkeleton
 
 # the same examples in each run: a test that fails, fails for everybody
