@@ -129,7 +129,7 @@ def _store(video, work, frames, box, size):
     path, noted = work / "frames.bin", work / "ends.npy"  # the second: where the pictures end that are safe
     try:
         ends = np.load(noted, allow_pickle=False).tolist()
-    except (OSError, ValueError):
+    except Exception:  # none there, or whatever a file that is none can cause
         ends = [0]
     done, wanted, some, waiting = len(ends) - 1, set(frames), [], deque()
     with VideoReader(video) as reader, ThreadPoolExecutor(2) as pool, open(path, "r+b" if done else "wb") as file:

@@ -99,7 +99,7 @@ def reduced_images(target, image_size):
             images = np.load(path, mmap_mode="r", allow_pickle=False)
             if images.shape != shape or images.dtype != np.uint8:
                 raise ValueError
-        except (OSError, ValueError):
+        except Exception:  # whatever a file that is none can cause
             warn(f"{path} is damaged; it is made anew")
             path.unlink()
             _reduce(target, path, shape)
