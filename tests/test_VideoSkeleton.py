@@ -254,7 +254,7 @@ def test_several_processes_make_the_files_of_one(clip, target, short, cache, mon
         frames = list(reader)
     long = short.with_name("long.mp4")
     with VideoWriter(long, 30) as writer:
-        for number in range(250):
+        for number in range(130):
             writer.write(frames[abs(number % 78 - 39)])
     serial = [VideoSkeleton.load(video) for video in (long, short)]
     monkeypatch.setattr(module, "CACHE", cache.with_name("others"))
