@@ -44,6 +44,8 @@ def load_checkpoint(path, generator, train, target=None):
         check_stored(path)
         state = torch.load(path, map_location="cpu", weights_only=True)
         schema, made_by, owner, _, _ = (state[key] for key in ("schema", "generator", "target", "config", "model"))
+        if not (isinstance(schema, int) and isinstance(made_by, str) and isinstance(owner, dict)):
+            raise TypeError
     except Exception:  # whatever a file that is none can cause: zip, pickle, key and type errors
         raise UserError(f"{path} is no checkpoint of this program; use: {train}") from None
     if generator is not None and (schema, made_by) != (SCHEMA, generator):

@@ -149,9 +149,11 @@ def run(main):
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
     except OSError as error:
-        if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT):
+        if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT,
+                               errno.ENAMETOOLONG):
             raise  # not for the user to mend
-        print(f"error: {error.filename or 'a file'}: {error.strerror}; give it rights or room", file=sys.stderr)
+        what = f"{error.filename or 'a file'}: {error.strerror}"
+        print(f"error: {what}; give it rights, room or a shorter name", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         if _is_first():

@@ -6,6 +6,7 @@ What was done so far is kept when it is stopped: the poses in segments (PoseScan
 import contextlib
 import hashlib
 import json
+import os
 import shutil
 import time
 from collections import deque
@@ -50,6 +51,7 @@ def extract(video, folder, stride=1, model="full"):
         begin(folder)
         _extract(Path(video), work, stride, model)
         if folder.exists():
+            shutil.rmtree(old, ignore_errors=True)  # of a run that was killed at this place
             folder.rename(old)
         work.rename(folder)
     except Exception as error:
@@ -129,6 +131,8 @@ def _store(video, work, frames, box, size):
     path, noted = work / "frames.bin", work / "ends.npy"  # the second: where the pictures end that are safe
     try:
         ends = np.load(noted, allow_pickle=False).tolist()
+        if path.stat().st_size < ends[-1]:  # after a power cut
+            raise ValueError
     except Exception:  # none there, or whatever a file that is none can cause
         ends = [0]
     done, wanted, some, waiting = len(ends) - 1, set(frames), [], deque()
@@ -148,6 +152,7 @@ def _store(video, work, frames, box, size):
                 ends.append(ends[-1] + file.write(waiting.popleft().result()))
                 if len(ends) % NOTE == 0:
                     file.flush()
+                    os.fsync(file.fileno())  # what is noted is there, even after a power cut
                     np.save(noted, ends)
         for job in waiting:
             ends.append(ends[-1] + file.write(job.result()))

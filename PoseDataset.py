@@ -100,6 +100,7 @@ def reduced_images(target, image_size):
             if images.shape != shape or images.dtype != np.uint8:
                 raise ValueError
         except Exception:  # whatever a file that is none can cause
+            images = None  # a mapped file can't be removed everywhere
             warn(f"{path} is damaged; it is made anew")
             path.unlink()
             _reduce(target, path, shape)

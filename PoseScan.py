@@ -5,10 +5,13 @@ scan is the same in one go, in parts, or by several processes. What does depend 
 is followed and where a cut is, is left to whoever reads the segments (`scanned`).
 """
 
+import contextlib
 import json
 import math
 import multiprocessing
+import os
 import signal
+import threading
 from collections import deque
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -23,11 +26,12 @@ from CommandLine import UserError, warn
 from PoseTrack import Cuts, thumbnail
 from Skeleton import Skeleton, detect_everyone
 from Storage import stored_arrays, whole
-from VideoReader import VideoReader, index_count
+from VideoReader import NothingThere, VideoReader, index_count
 
 SEGMENT = 120  # frames of the video: some seconds of work, under a minute with the largest model on a slow laptop
 MASK_JPEG, MASK_SIZE = [cv2.IMWRITE_JPEG_QUALITY, 90], 512  # masks of whole frames, longer side in pixels
 PART = 10  # segments, at most, that a process gets at a time
+MOST = 61  # processes that Windows can wait for
 ATTEMPTS = 3  # times that worker processes may be ended from outside
 END = "end.json"  # written last: {"frames": how many the video has}
 
@@ -45,10 +49,11 @@ def scan(video, folder, stride=1, model="full"):
     seen in each; joints float32 (people, 33, 3) and visibility float32 (people, 33) as detected; masks uint8, JPEG
     images of `mask_size` end to end, and spans int (people, 2), where each begins and ends.
     """
-    if not (folder / END).exists():
+    if not _complete(folder):
         first = 0
-        while _read(folder, first + 1) is not None:  # the last one that is there may be the video's last
+        while _read(folder, first) is not None:
             first += 1
+        first = max(0, first - 1)  # the last one that is there may be the video's last
         _end(folder, [scan_part(video, folder, stride, model, first)])
 
 
@@ -61,7 +66,7 @@ def scan_part(video, folder, stride, model, first=0, last=None, detectors=None):
     stop = math.inf if last is None else last * SEGMENT
     try:
         reader = VideoReader(video, count)
-    except UserError:
+    except NothingThere:
         if first:  # it ends before
             return count, True
         raise
@@ -98,9 +103,9 @@ def scan_many(jobs, workers):
     """`scan` of each of the jobs (video, folder, stride, model), their segments shared out to `workers` processes."""
     parts = []  # (job, first, last)
     for job in jobs:
-        if not (job[1] / END).exists():
-            whole = math.ceil(index_count(job[0]) / SEGMENT)
-            starts = list(range(0, max(1, whole), max(1, min(PART, math.ceil(whole / workers)))))
+        if not _complete(job[1]):
+            count = math.ceil(index_count(job[0]) / SEGMENT)
+            starts = list(range(0, max(1, count), max(1, min(PART, math.ceil(count / workers)))))
             parts += [(job, first, last) for first, last in zip(starts, [*starts[1:], None], strict=True)]
     if not parts:
         return
@@ -118,7 +123,7 @@ def by_processes(calls, workers, progress):
     results = {}
     for _ in range(ATTEMPTS):
         rest = [number for number in range(len(calls)) if number not in results]
-        pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _as_worker)
+        pool = ProcessPoolExecutor(min(workers, MOST), multiprocessing.get_context("spawn"), _as_worker)
         try:
             futures = {pool.submit(*calls[number]): number for number in rest}
             for future in as_completed(futures):
@@ -131,16 +136,21 @@ def by_processes(calls, workers, progress):
             warn("a worker process was ended from outside; what it had in hand is done again")
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
-            for process in multiprocessing.active_children():
+            workers = multiprocessing.active_children()
+            for process in workers:
                 process.terminate()
+            for process in workers:
+                process.join()
             raise
     raise UserError(f"worker processes were ended from outside {ATTEMPTS} times, for want of memory perhaps; "
                     "use fewer --workers")
 
 
 def _as_worker():
-    """A worker shows no progress, and leaves Ctrl-C to the process that has started it."""
+    """A worker shows no progress, leaves Ctrl-C to the process that has started it, and ends when that one does,
+    however that ends: its lock is gone then."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=lambda: (multiprocessing.parent_process().join(), os._exit(1)), daemon=True).start()
     tqdm.__init__ = partialmethod(tqdm.__init__, disable=True)
 
 
@@ -165,6 +175,15 @@ def scanned(folder, stride=1):
                                     for joints, sure, span in found]
                 new = False
             number += 1
+
+
+def _complete(folder):
+    """Is the scan complete, and all of it whole? Where it is not, it goes on."""
+    with contextlib.suppress(OSError, ValueError, KeyError):
+        if all(_read(folder, index) is not None for index in range(math.ceil(frame_count(folder) / SEGMENT))):
+            return True
+        (folder / END).unlink()
+    return False
 
 
 def frame_count(folder):
@@ -197,7 +216,7 @@ def _read(folder, index):
     try:
         segment = stored_arrays(_path(folder, index))
         lengths = {len(segment[name]) for name in ("joints", "visibility", "spans")}
-        whole = lengths == {segment["people"].sum()} and segment["spans"].max(initial=0) <= len(segment["masks"])
-        return segment if whole and len(segment["thumbnails"]) else None
+        fits = lengths == {segment["people"].sum()} and segment["spans"].max(initial=0) <= len(segment["masks"])
+        return segment if fits and len(segment["thumbnails"]) else None
     except Exception:  # whatever a file that is none can cause
         return None

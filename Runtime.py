@@ -19,7 +19,7 @@ import warnings
 from pathlib import Path
 
 from CommandLine import UserError, need, quiet_stderr, warn
-from Storage import whole
+from Storage import alone, whole
 
 RUNTIMES = ("auto", "torch", "onnx")
 PACKAGES = ("onnx", "onnxruntime", "onnxscript")
@@ -133,7 +133,8 @@ def _export(network, probe, key):
 
 def _keep(model, path):
     """Write the export, whole or not at all: it can always be made again."""
-    with contextlib.suppress(UserError), whole(path) as part:  # a read-only folder, a full disk
+    # not in a read-only folder, on a full disk, or while another run does it
+    with contextlib.suppress(UserError), alone(path, "writing"), whole(path) as part:
         part.write_bytes(model)
 
 

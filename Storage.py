@@ -23,7 +23,8 @@ def alone(path, doing, wait=False):
     however that ends, so nothing stays locked.
 
     doing: what is done to it, for the message. wait: until the other is done, or raise UserError. Yields whether it
-    waited. Where there are no file locks (a read-only project folder, some network disks) it goes on without.
+    waited. Where there are no file locks (a read-only project folder, some network disks) it goes on without. Not to be
+    entered twice for one path by one thread: it would wait for itself.
     """
     path, waited = Path(path).resolve(), False
     lock = FileLock(LOCKS / f"{hashlib.sha256(str(path).encode()).hexdigest()[:24]}.lock", thread_local=False)
@@ -55,7 +56,8 @@ def whole(path):
     except OSError as error:
         raise UserError(f"can't write {path}: {error.strerror or error}; make room, or name another file") from None
     finally:
-        part.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # a read-only disk refuses even to remove nothing
+            part.unlink(missing_ok=True)
 
 
 class DamagedCache(UserError):

@@ -118,6 +118,7 @@ class Loop:
                     writable_folder(self._path.parent)
         if args.resume:
             self._resume(self._team.share(state))
+            self._fresh = math.isinf(self._best)  # stopped before its first look: what is there is an older training's
         if not self._team.leads:  # the first goes on in the stored sequence, the others in fresh ones of their own:
             chance = np.random.SeedSequence([args.seed, self.step, fabric.global_rank])  # so any number may resume
             torch.manual_seed(int(chance.generate_state(1)[0]))
@@ -158,7 +159,7 @@ class Loop:
                     progress.update()
                     now = time.monotonic()
                     spent = now - start
-                    progress.total = min(total, first + round((self.step - first) * args.minutes * 60 / spent))
+                    progress.total = round(min(total, first + (self.step - first) * args.minutes * 60 / spent))
                     if args.dry_run:
                         if leads:
                             print(f"dry run: one step of {self._path.stem} on {self._team} works")

@@ -5,6 +5,7 @@
             ...
 """
 
+import contextlib
 import itertools
 import queue
 import threading
@@ -66,6 +67,10 @@ def ahead(items, size=AHEAD):
         thread.join()
 
 
+class NothingThere(UserError):
+    """A video that opens, but has no frame, or none from `start` on."""
+
+
 class VideoReader:
     """Iterates the frames of `source`, once, as uint8 H x W x 3 BGR images.
 
@@ -92,7 +97,7 @@ class VideoReader:
             self._frames = self._open_folder(path, start) if path.is_dir() else self._open_file(path, start)
         self._first = next(self._frames, None)
         if self._first is None:
-            raise UserError(f"no frame could be read from {str(source)!r}; is it a video?")
+            raise NothingThere(f"no frame could be read from {str(source)!r}; is it a video?")
         self.size = self._first[1].shape[1::-1]
         self._ahead = None
 
@@ -126,13 +131,13 @@ class VideoReader:
         self.fps = _plausible(stream.average_rate or stream.guessed_rate)
         self.variable = abs(self.fps / _plausible(stream.guessed_rate) - 1) > 0.005
         self.frame_count = stream.frames or None
-        return self._decode(path, container, stream, start)
+        return self._decode(path, container, stream, start, _place(path, start) if start else None)
 
-    def _decode(self, path, container, stream, start):
+    def _decode(self, path, container, stream, start, place):
         count, trouble, begin = start, "", None
         try:
             with container:
-                for frame in _from(start, container, stream):
+                for frame in _from(start, place, container, stream):
                     # a phone stores its frames unturned, with the angle to show them at (display matrix)
                     image = np.rot90(frame.to_ndarray(format="bgr24"), round(frame.rotation / 90) % 4)
                     seconds = count / self.fps
@@ -196,29 +201,39 @@ class VideoReader:
         self.close()
 
 
-def _from(start, container, stream):
-    """The decoded frames of a stream from number `start` on, as decoding all of it would give them."""
-    if start:
-        try:
-            packets = [(packet.pts, packet.is_keyframe) for packet in container.demux(stream)
-                       if packet.size and not packet.is_discard]
-        except av.FFmpegError:  # it breaks off somewhere
-            packets = []
-        times = sorted(pts for pts, _ in packets if pts is not None)
-        keys = sorted(pts for pts, is_key in packets if is_key and pts is not None and pts <= times[start]) \
-            if len(times) == len(packets) > start else []
-        # the key frame before the last one: some encoders' key frames need a few frames until the picture is whole
-        if len(keys) > 1 and len(set(times)) == len(times):
-            container.seek(keys[-2], stream=stream)
-            frames = itertools.dropwhile(lambda frame: frame.pts is None or frame.pts < times[start],
-                                         container.decode(stream))
-            first = next(frames, None)
-            if first is not None and first.pts == times[start]:
-                yield first
-                yield from frames
-                return
+def _from(start, place, container, stream):
+    """The decoded frames of a stream from number `start` on, as decoding all of it would give them; place: see
+    `_place`."""
+    if place:
+        container.seek(place[0], stream=stream)
+        frames = itertools.dropwhile(lambda frame: frame.pts is None or frame.pts < place[1], container.decode(stream))
+        first = next(frames, None)
+        if first is not None and first.pts == place[1]:
+            yield first
+            yield from frames
+            return
         container.seek(0, stream=stream)
     yield from itertools.islice(container.decode(stream), start, None)
+
+
+def _place(path, start):
+    """(time to seek to, time of frame `start`) in a file whose index can be relied on for that, or None.
+
+    That is a whole mp4 or Matroska file which begins with a key frame: in others times are made up, or frames that
+    hang on a missing beginning are in the index and not in what is decoded.
+    """
+    with contextlib.suppress(av.FFmpegError), av.open(str(path.absolute()), metadata_errors="ignore") as container:
+        if not {"mp4", "matroska"} & set(container.format.name.split(",")):
+            return None
+        packets = [(packet.pts, packet.is_keyframe) for packet in container.demux(container.streams.video[0])
+                   if packet.size and not packet.is_discard]
+        times = sorted({pts for pts, _ in packets if pts is not None})
+        if len(packets) != len(times) or start >= len(times) or packets[0] != (times[0], True):
+            return None
+        keys = sorted(pts for pts, is_key in packets if is_key and pts <= times[start])
+        # the key frame before the last one: some encoders' key frames need a few frames until the picture is whole
+        return (keys[-2], times[start]) if len(keys) > 1 else None
+    return None
 
 
 def index_count(source):

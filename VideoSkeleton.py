@@ -18,6 +18,7 @@ import contextlib
 import copy
 import hashlib
 import json
+import shutil
 import time
 from pathlib import Path
 
@@ -144,9 +145,16 @@ class VideoSkeleton:
             on_cluster(scheduler, [(video, folder, stride, model) for folder, video in missing.items()])
             missing = {}
         with contextlib.ExitStack() as held:
-            for folder in missing:
-                held.enter_context(alone(folder, "extracting poses into", wait=True))
-            scan_many([(video, begin(folder), stride, model) for folder, video in missing.items()], workers)
+            for folder in sorted(missing):  # all runs in one order, so that none waits for one that waits for it
+                if held.enter_context(alone(folder, "extracting poses into", wait=True)) and \
+                        cls._kept(missing[folder], folder):
+                    del missing[folder]  # what it waited for has made it
+            try:
+                scan_many([(video, begin(folder), stride, model) for folder, video in missing.items()], workers)
+            except Exception:
+                for folder in missing:
+                    shutil.rmtree(begin(folder).parent, ignore_errors=True)
+                raise
             if missing:
                 by_processes([(extract, video, folder, stride, model) for folder, video in missing.items()], workers,
                              tqdm(total=len(missing), desc="storing the canvases", unit="video"))
@@ -233,8 +241,9 @@ def main():
     read = 0
     for was_there, target in zip(known, targets, strict=True):
         sheet = target.folder / "contact-sheet.png"
-        if not sheet.exists():
-            contact_sheet(target, sheet)
+        with alone(sheet, "drawing", wait=True):
+            if not sheet.exists():
+                contact_sheet(target, sheet)
         megabytes = sum(file.stat().st_size for file in target.folder.iterdir()) / 1e6
         print(f"{target.path.name}: {target.read} frames, {len(target)} with a person, "
               f"canvas {target.size} x {target.size} from {target.box[2]} px{', from the cache' * was_there}\n"

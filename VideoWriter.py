@@ -48,16 +48,15 @@ class VideoWriter:
             stack.enter_context(alone(self.path, "writing"))
             _rescue(self._part, self.path)
             self._container = self._open()
+            self._container.metadata["comment"] = "synthetic"
+            self._video = self._container.add_stream("libx264", rate=self._rate)
+            self._ticks = CLOCK if variable else self._rate  # of the presentation times, a second
+            self._video.codec_context.time_base = 1 / Fraction(self._ticks)
+            self._video.pix_fmt = "yuv420p"
+            self._video.options = {"crf": str(CRF), "preset": "veryfast"}
+            self._audio = _Audio(audio_from, self._container) if audio_from is not None else None
             self._held = stack.pop_all()
-        self._container.metadata["comment"] = "synthetic"
-        self._video = self._container.add_stream("libx264", rate=self._rate)
-        self._ticks = CLOCK if variable else self._rate  # of the presentation times, a second
-        self._video.codec_context.time_base = 1 / Fraction(self._ticks)
-        self._last = -1
-        self._video.pix_fmt = "yuv420p"
-        self._video.options = {"crf": str(CRF), "preset": "veryfast"}
-        self._audio = _Audio(audio_from, self._container) if audio_from is not None else None
-        self.count = 0
+        self._last, self.count = -1, 0
 
     def _open(self):
         # written in fragments, each saved as it is, which become one plain mp4 at the end; delay_moov: without it the
@@ -100,12 +99,16 @@ class VideoWriter:
             if self._audio:
                 self._audio.finish()
             self._container.close()
-            os.replace(self._part, self.path)
         except (av.FFmpegError, OSError) as error:
-            self._part.unlink(missing_ok=True)
+            self.discard()
             raise UserError(f"can't write {self.path}: {error.strerror}") from None
-        finally:
-            self._held.close()
+        with self._held:
+            try:
+                os.replace(self._part, self.path)
+            except OSError as error:  # an older one is open in a player, on Windows: the film itself is whole
+                kept = _unfinished(self.path)
+                os.replace(self._part, kept)
+                raise UserError(f"can't write {self.path}: {error.strerror}; the film is at {kept}") from None
 
     def discard(self):
         """Stop and remove the temporary file; what was at `path` before stays."""
@@ -126,16 +129,22 @@ class VideoWriter:
             self.discard()
 
 
+def _unfinished(path):
+    """A free name for a film that did not get to `path`."""
+    names = (path.with_name(f"{path.stem}-unfinished{number}.mp4") for number in ["", *range(2, 10 ** 6)])
+    return next(name for name in names if not name.exists())
+
+
 def _rescue(part, path):
     """Keep what a writer of `path` that was killed has left in `part`, if there is a picture in it."""
     if not part.exists():
         return
-    kept = path.with_name(f"{path.stem}-unfinished.mp4")
+    kept = _unfinished(path)
     try:
         with av.open(str(part.absolute())) as container:
             next(container.decode(video=0))
         os.replace(part, kept)
-    except (av.FFmpegError, StopIteration, OSError):  # it ended within its first seconds
+    except (av.FFmpegError, StopIteration, IndexError, OSError):  # it ended within its first seconds
         part.unlink(missing_ok=True)
     else:
         warn(f"a run that was killed had begun {path.name}; what it wrote is at {kept}")
@@ -192,16 +201,16 @@ class _Audio:
 
     def mux_until(self, seconds):
         """Hand over the packets that begin before `seconds` of picture."""
-        try:
-            while self._input:
+        while self._input:
+            try:
                 self._next = self._next or next(self._packets, None)
-                if self._next is None or self._next[0] >= seconds:
-                    return
-                self._output.mux(self._next[1])
-                self._next = None
-        except av.FFmpegError as error:
-            warn(f"the source's sound breaks off ({error.strerror})")
-            self._packets, self._next = iter(()), None
+            except av.FFmpegError as error:
+                warn(f"the source's sound breaks off ({error.strerror})")
+                self._packets = iter(())
+            if self._next is None or self._next[0] >= seconds:
+                return
+            self._output.mux(self._next[1])
+            self._next = None
 
     def finish(self):
         """Hand over what the encoder still holds, and close."""

@@ -62,6 +62,7 @@ def main():
         subprocess.run([sys.executable, "-c", CLIP], cwd=folder, check=True)
         jobs = {
             "extraction": ["VideoSkeleton.py", "clip.mp4", "--force"],
+            "extraction by two processes": ["VideoSkeleton.py", "clip.mp4", "--force", "--workers", "2"],
             "training": ["GenVanillaNN.py", "--target", "clip.mp4", "--minutes", "0.2", "--epochs", "100000"],
             "demo": ["DanceDemo.py", "--target", "clip.mp4", "--source", "clip.mp4", "--output", "data/Dance/o.mp4",
                      "--no-window"],

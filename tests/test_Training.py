@@ -123,6 +123,22 @@ def test_resume_is_refused_where_it_can_not_be_exact(training):
         setattr(training, name, before)
 
 
+def test_a_training_resumed_before_its_first_look_keeps_the_former_weights(training, monkeypatch):
+    """An older training's weights are there; a new one is killed between its first save and its first look."""
+    GenVanillaNN.train(training)
+    former = torch.load(training.checkpoint, weights_only=True)
+    with monkeypatch.context() as patch, pytest.raises(ZeroDivisionError):
+        patch.setattr(Training, "SAVE", 0)
+        patch.setattr(Training.Loop, "_evaluate", lambda *_: 1 / 0)
+        training.seed = 5
+        GenVanillaNN.train(training)
+    assert equal(torch.load(training.checkpoint, weights_only=True)["model"], former["model"])
+    training.resume, training.epochs = True, 3
+    GenVanillaNN.train(training)
+    previous = torch.load(training.checkpoint.with_name("weights-previous.pth"), weights_only=True)
+    assert equal(previous["model"], former["model"])
+
+
 def test_what_is_no_checkpoint_is_not_moved_aside(training, script):
     for make in (lambda p: p.write_text("my thesis"), lambda p: p.mkdir()):
         training.checkpoint.unlink(missing_ok=True)

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 from test_faults import complaint
@@ -133,6 +134,31 @@ def test_nothing_uses_the_network(start, clip, tmp_path):
     (tmp_path / "Asks.py").write_text("def main():\n    import socket\n    socket.create_connection(('127.0.0.1', 9))")
     asking = start("Asks", env=os.environ | {"PYTHONPATH": str(tmp_path)})
     assert "NETWORK socket.connect" in asking.communicate()[1]  # the hook would have told
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks for processes as Linux shows them")
+def test_workers_end_with_the_run_that_started_them(start, long, tmp_path):
+    marked = os.environ | {"THIS_TEST": str(tmp_path)}
+    run = start("VideoSkeleton", long, "--workers", 2, mine=True, env=marked)
+
+    def alive():
+        return [path for path in Path("/proc").glob("[0-9]*") if _environment(path).count(bytes(tmp_path))]
+
+    wait_for(lambda: list(tmp_path.glob("cache/.*/scan/segment*")), run)
+    assert len(alive()) >= 3
+    run.kill()
+    run.communicate()
+    deadline = time.monotonic() + 30
+    while alive() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not alive()
+
+
+def _environment(process):
+    try:
+        return (process / "environ").read_bytes()
+    except OSError:  # it has ended
+        return b""
 
 
 def test_a_lock_ends_with_its_process(tmp_path):
