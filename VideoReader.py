@@ -5,6 +5,7 @@
             ...
 """
 
+import contextlib
 import itertools
 import queue
 import threading
@@ -228,6 +229,19 @@ def index_count(source):
             return reader.frame_count
     with av.open(str(Path(source).absolute()), metadata_errors="ignore") as container:
         return sum(1 for packet in container.demux(container.streams.video[0]) if packet.size)
+
+
+def latest_frame(path):
+    """The last picture (uint8 H x W x 3 BGR) of a film that may still be in the making, or None where there is none."""
+    packets, latest = [], None
+    with contextlib.suppress(av.FFmpegError, OSError), av.open(str(Path(path).absolute())) as container:
+        for packet in container.demux(video=0):
+            if packet.is_keyframe:
+                packets.clear()  # it can be decoded from here on
+            packets.append(packet)
+        for packet in packets:
+            latest = [latest, *packet.decode()][-1]
+    return None if latest is None else latest.to_ndarray(format="bgr24")
 
 
 def _plausible(fps):
