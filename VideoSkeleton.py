@@ -224,7 +224,7 @@ def movements(target):
     thigh = np.percentile(np.linalg.norm((target.joints[:, knees] - target.joints[:, hips])[..., :2], axis=2), 90)
     height = y[:, ankles].max(1) - y[:, 0]
     turn = np.arctan2(z[:, 11] - z[:, 12], x[:, 11] - x[:, 12])  # of the shoulders; 0 is towards the camera
-    done = {"hands above the head": y[:, wrists].min(1) < y[:, 0],
+    done = {"arms up": y[:, wrists].min(1) < y[:, 0],
             "arms wide": np.abs(x[:, wrists] - x[:, shoulders]).max(1) > 0.8 * torso,
             "turned to a side": np.abs(turn) > np.radians(35),
             "wide steps": np.abs(x[:, 27] - x[:, 28]) > 1.2 * torso,
