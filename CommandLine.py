@@ -95,6 +95,18 @@ def warn(text):
         tqdm.write(f"warning: {text}", file=sys.stderr)
 
 
+def stay_here(names):
+    """From now on this process reaches no machine but the named ones, whatever the packages in it try."""
+
+    def refuse(event, about):
+        if event == "socket.getaddrinfo" or (event == "socket.connect" and isinstance(about[1], tuple)):
+            name = about[0] if event == "socket.getaddrinfo" else about[1][0]
+            if name is not None and name not in names:
+                raise PermissionError(f"no connection to {name}: nothing leaves this machine")
+
+    sys.addaudithook(refuse)
+
+
 _quiet_lock, _quiet = threading.Lock(), []  # how many are quiet now: the file descriptors that the first one kept
 
 

@@ -257,6 +257,7 @@ def main():
                         help="what computes the network of GEN_TYPE 2 to 5; auto: the faster one that is installed")
     parser.add_argument("--no-window", action="store_true", help="write only, show nothing")
     parser.add_argument("--max-frames", type=positive(int), help="end after so many")
+    parser.add_argument("--result", type=Path, metavar="OUT.mp4", help="also write the target's frame alone")
     parser.add_argument("--skeletons", type=Path, metavar="OUT.npz", help="also write the placed skeletons")
     parser.add_argument("--report", type=Path, metavar="OUT.json", help="also write what was done and how fast")
     args = parser.parse_args()
@@ -270,11 +271,11 @@ def main():
     wanted(args.runtime, "cpu")  # what is missing is told before anything is made
     name, make = GENERATORS[args.gen_type]
     output = args.output or ROOT / "data" / "Dance" / f"DanceDemo-{name}.mp4"
-    outputs = [path for path in (output, args.skeletons, args.report) if path]
+    outputs = [path for path in (output, args.result, args.skeletons, args.report) if path]
     for path in outputs:
         check_output(path, (args.source, args.target))
     if len({path.absolute() for path in outputs}) < len(outputs):
-        raise UserError("--output, --skeletons and --report name the same file; give each its own")
+        raise UserError("--output, --result, --skeletons and --report name the same file; give each its own")
     with VideoReader(args.source) as reader:
         target = VideoSkeleton.load(args.target)
         options = {"continuity": args.continuity} if args.gen_type == 1 else {"runtime": args.runtime}
@@ -283,18 +284,21 @@ def main():
 
 
 def play(args, reader, target, generator, name, output):
-    """Write (and show) the dance; then the skeletons and the report, where asked for."""
+    """Write (and show) the dance, in one or two layouts; then the skeletons and the report, where asked for."""
     show = not args.no_window and screen()
     total = min(filter(None, (reader.frame_count, args.max_frames)), default=None)
     track, count, missing, posed, spent = [], 0, 0, 0, dict.fromkeys(("read", "pose", "generate", "write"), 0.0)
     sound = None if reader.live else reader.source
     begin = time.perf_counter()
-    with VideoWriter(output, reader.fps, sound, reader.variable) as writer, \
-            contextlib.closing(dance(reader, target, generator, args.max_frames)) as dancing:
+    with contextlib.ExitStack() as stack:
+        writers = [(stack.enter_context(VideoWriter(path, reader.fps, sound, reader.variable)), layout)
+                   for path, layout in ((output, args.layout), (args.result, "result")) if path]
+        dancing = stack.enter_context(contextlib.closing(dance(reader, target, generator, args.max_frames)))
         for step in tqdm(dancing, total=total, desc=name, unit="frame"):
             start = time.perf_counter()
-            picture = compose(step, args.layout)
-            writer.write(picture, step["seconds"])
+            for writer, layout in writers:
+                picture = compose(step, layout)
+                writer.write(picture, step["seconds"])
             count += 1
             missing += step["found"] is None
             posed += step["pose"] is not None
@@ -304,7 +308,7 @@ def play(args, reader, target, generator, name, output):
                 spent[stage] += ms
             spent["write"] += (time.perf_counter() - start) * 1e3
             if show:
-                cv2.imshow("DanceDemo", picture)
+                cv2.imshow("DanceDemo", compose(step, args.layout))
                 if cv2.waitKey(1) & 0xFF == ord("q"):
                     break
         if not posed:

@@ -245,6 +245,19 @@ def index_count(source):
         return sum(1 for packet in container.demux(container.streams.video[0]) if packet.size)
 
 
+def latest_frame(path):
+    """The last picture (uint8 H x W x 3 BGR) of a film that may still be in the making, or None where there is none."""
+    packets, latest = [], None
+    with contextlib.suppress(av.FFmpegError, OSError), av.open(str(Path(path).absolute())) as container:
+        for packet in container.demux(video=0):
+            if packet.is_keyframe:
+                packets.clear()  # it can be decoded from here on
+            packets.append(packet)
+        for packet in packets:
+            latest = [latest, *packet.decode()][-1]
+    return None if latest is None else latest.to_ndarray(format="bgr24")
+
+
 def _plausible(fps):
     """A frame rate as float; DEFAULT_FPS where a file or a camera's driver says nothing sensible."""
     return float(fps) if fps and 0.1 <= fps <= 1000 else DEFAULT_FPS

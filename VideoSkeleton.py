@@ -38,6 +38,7 @@ CACHE = ROOT / "data" / "cache"
 SCHEMA = 2  # raise it when the meaning of a cached value changes
 FILES = ("skeletons.npz", "frames.bin", "masks.bin", "plate.png")
 SHEET = 12  # poses on the contact sheet
+SHORT, RARE, MOSTLY = 20, 0.02, 0.9  # of a target: seconds that are few; shares of its frames, little and enough
 
 
 class VideoSkeleton:
@@ -222,6 +223,40 @@ def contact_sheet(target, path):
         part.write_bytes(cv2.imencode(".png", sheet)[1])
 
 
+def movements(target):
+    """{what a body can do: in what share of the frames this one does it}, in plain words."""
+    x, y, z = np.moveaxis(target.joints, 2, 0)
+    wrists, hips, knees, ankles, shoulders = [15, 16], [23, 24], [25, 26], [27, 28], [11, 12]
+    middle = target.joints[:, shoulders, :2].mean(1) - target.joints[:, hips, :2].mean(1)
+    torso = np.median(np.linalg.norm(middle, axis=1))
+    thigh = np.percentile(np.linalg.norm((target.joints[:, knees] - target.joints[:, hips])[..., :2], axis=2), 90)
+    height = y[:, ankles].max(1) - y[:, 0]
+    turn = np.arctan2(z[:, 11] - z[:, 12], x[:, 11] - x[:, 12])  # of the shoulders; 0 is towards the camera
+    done = {"arms up": y[:, wrists].min(1) < y[:, 0],
+            "arms wide": np.abs(x[:, wrists] - x[:, shoulders]).max(1) > 0.8 * torso,
+            "turned to a side": np.abs(turn) > np.radians(35),
+            "wide steps": np.abs(x[:, 27] - x[:, 28]) > 1.2 * torso,
+            "a knee up": (y[:, knees] - y[:, hips]).min(1) < 0.75 * thigh,
+            "bent or crouched": height < 0.85 * np.percentile(height, 90)}
+    return {name: float(frames.mean()) for name, frames in done.items()}
+
+
+def advice(target):
+    """What to do better in a next recording of this target: sentences, none where nothing is lacking."""
+    feet = target.joints[:, 27:33, 1] * target.box[2] + target.box[1] < target.frame_size[1]
+    shown = feet.all(1) & (target.visibility[:, [27, 28]].min(1) > 0.5)
+    rare = [name for name, share in movements(target).items() if share < RARE]
+    seconds = target.read / target.fps
+    return [sentence for sentence, true in (
+        (f"Move more: there is hardly any of this: {', '.join(rare)}. What is never seen can't be shown.", rare),
+        (f"Record longer: {seconds:.0f} seconds are few; half a minute or more is good.", seconds < SHORT),
+        (f"Stay in the picture, in good light: a person is seen in {len(target)} of {target.read} frames.",
+         len(target) < MOSTLY * target.read),
+        (f"Step back so that the feet show: they are hidden in {1 - shown.mean():.0%} of the frames.",
+         shown.mean() < MOSTLY),
+        ("Keep the camera still, on a tripod: the background moves.", not target.still)) if true]
+
+
 def main():
     parser = Parser(__doc__)
     parser.add_argument("videos", nargs="*", metavar="VIDEO", default=[TARGET], help="files or folders of images")
@@ -248,6 +283,8 @@ def main():
         print(f"{target.path.name}: {target.read} frames, {len(target)} with a person, "
               f"canvas {target.size} x {target.size} from {target.box[2]} px{', from the cache' * was_there}\n"
               f"  cache {target.folder} ({megabytes:.0f} MB)\n  sheet {sheet}")
+        for sentence in advice(target):
+            print(f"  {sentence}")
         read += 0 if was_there else target.read
     if read:
         seconds = time.perf_counter() - start

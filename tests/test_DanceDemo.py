@@ -24,14 +24,17 @@ from VideoWriter import VideoWriter
 
 def test_side_by_side_with_report_and_skeletons(clip, target, script, tmp_path):
     out, report, skeletons = tmp_path / "out.mp4", tmp_path / "r.json", tmp_path / "s.npz"
+    result = tmp_path / "result.mp4"
     status, said, _ = script(DanceDemo.main, "--gen-type", 1, "--source", clip, "--target", clip, "--output", out,
-                             "--no-window", "--report", report, "--skeletons", skeletons)
+                             "--no-window", "--report", report, "--skeletons", skeletons, "--result", result)
     assert status == 0
     assert said.startswith(f"{out}: 40 frames, 0 without a person, ") and said.count("\n") == 1
     with VideoReader(out) as reader:
         pictures = list(reader)
         assert reader.fps == 10 and reader.size == (1024, 512)
     assert len(pictures) == 40
+    for whole, alone in zip(pictures, VideoReader(result), strict=True):  # the right half, in a film of its own
+        assert np.abs(whole[:, 512:].astype(int) - alone).mean() < 2
     told = json.loads(report.read_text())
     assert set(told) == {"generator", "source", "target", "frames", "frames_without_person", "video_fps", "seconds",
                          "frames_per_second", "stage_ms", "output"}

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from CommandLine import ROOT, UserError
-from VideoReader import NothingThere, VideoReader, ahead, index_count
+from VideoReader import NothingThere, VideoReader, ahead, index_count, latest_frame
 from VideoWriter import VideoWriter
 
 
@@ -329,3 +329,17 @@ def test_ahead_hands_over_exceptions():
     assert next(items) == 1
     with pytest.raises(ValueError, match="here"):
         next(items)
+
+
+def test_the_latest_frame_of_a_film_in_the_making(tmp_path):
+    """Of what is on the disk by then, some seconds behind; of what is no film, none."""
+    path, part = tmp_path / "film.mp4", tmp_path / ".film.mp4.part"
+    shades = [np.full((48, 64, 3), level, np.uint8) for level in np.linspace(10, 240, 200).astype(int)]
+    assert latest_frame(part) is None
+    with VideoWriter(path, 10) as writer:
+        for shade in shades:
+            writer.write(shade)
+        assert 20 < latest_frame(part).mean() < 230
+    assert abs(latest_frame(path).mean() - 240) < 3
+    part.write_bytes(path.read_bytes()[:100])
+    assert latest_frame(part) is None

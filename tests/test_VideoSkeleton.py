@@ -1,5 +1,6 @@
 """The canvas and its cache: geometry, fidelity, when it is rebuilt, and what faults leave behind."""
 
+import copy
 import multiprocessing
 import os
 import signal
@@ -322,3 +323,21 @@ def test_command_line(short, cache, script):
     assert script(module.main, short, "--stride", "0")[::2] == (2, "error: argument --stride: '0' is not a positive "
                                                                 "whole number (see --help)\n")
     assert script(module.main, "missing.mp4")[::2] == (2, "error: there is no video 'missing.mp4'; check the path\n")
+
+
+def test_what_the_target_does_and_what_would_be_better(target):
+    """40 frames of 4 seconds, in which the sample's target raises arms and legs; then the same, spoilt one by one."""
+    assert module.movements(target)["arms up"] > 0.1
+    told = module.advice(target)
+    assert [sentence for sentence in told if sentence.startswith("Record longer: 4 seconds")]
+    assert not [sentence for sentence in told if sentence.startswith(("Step back", "Keep the camera", "Stay in"))]
+    stiff = copy.copy(target)
+    stiff.joints, stiff.visibility = target.joints[:1].repeat(40, 0), target.visibility.copy()
+    stiff.visibility[:20, 27] = 0.1
+    stiff.still, stiff.read, stiff.fps = False, 900, 30
+    told = module.advice(stiff)
+    assert [sentence.split(":")[0] for sentence in told] == [
+        "Move more", "Stay in the picture, in good light", "Step back so that the feet show",
+        "Keep the camera still, on a tripod"]
+    assert "40 of 900 frames" in told[1] and "50%" in told[2] and "arms up" in told[0]
+    assert max(module.movements(stiff).values()) in (0, 1)
