@@ -296,8 +296,8 @@ def play(args, reader, target, generator, name, output):
         dancing = stack.enter_context(contextlib.closing(dance(reader, target, generator, args.max_frames)))
         for step in tqdm(dancing, total=total, desc=name, unit="frame"):
             start = time.perf_counter()
-            for writer, layout in writers:
-                picture = compose(step, layout)
+            pictures = [compose(step, layout) for _, layout in writers]
+            for (writer, _), picture in zip(writers, pictures, strict=True):
                 writer.write(picture, step["seconds"])
             count += 1
             missing += step["found"] is None
@@ -308,7 +308,7 @@ def play(args, reader, target, generator, name, output):
                 spent[stage] += ms
             spent["write"] += (time.perf_counter() - start) * 1e3
             if show:
-                cv2.imshow("DanceDemo", compose(step, args.layout))
+                cv2.imshow("DanceDemo", pictures[0])
                 if cv2.waitKey(1) & 0xFF == ord("q"):
                     break
         if not posed:
