@@ -1,28 +1,28 @@
-"""GEN_TYPE 1, nearest neighbour: the frame of the target whose skeleton is closest. No learning.
+"""GEN_TYPE 1, nearest neighbour: the frame of the target whose skeleton is closest. Nothing is learned.
 
     python DanceDemo.py --gen-type 1
     python DanceDemo.py --gen-type 1 --continuity 4
 
-Realistic, since every answer is a real frame, and deterministic; but it jumps from frame to frame. With a continuity
-the whole dance is planned at once: of all sequences of frames, the one that is near to every pose and whose error
-changes least from frame to frame, as a jump is a change of error (dynamic programming, as in Video Textures: Schoedl
-et al., SIGGRAPH 2000).
+It is realistic, because every image is a real frame, and deterministic; but it jumps from frame to frame. With a
+continuity the frames of a whole shot are planned together: of all sequences of frames, the one that is near to every
+pose and whose error changes least from frame to frame, because a jump is a change of the error (dynamic programming, as
+in Video Textures: Schoedl et al., SIGGRAPH 2000).
 """
-
-from collections import deque
 
 import numpy as np
 from scipy.spatial import cKDTree
 
-CANDIDATES = 64  # frames considered for each pose when a sequence is planned
-SLACK = 1e-9  # relative: what two orders of summation may differ by in float64
+from picture.generator import Generator
+
+CANDIDATES = 64  # frames that are considered for each pose when a sequence is planned
+SLACK = 1e-9  # relative difference that two orders of summation may make in float64
 
 
 class NearestSkeleton:
     """Exact nearest neighbour among skeleton vectors by Euclidean distance; ties go to the lowest index.
 
-    vectors: (N, D) array. A k-d tree (Bentley 1975; scipy's cKDTree) finds the distance; all vectors at that distance
-    up to rounding are then compared by one formula, so that the answer is that of the brute-force search.
+    vectors: (N, D) array. A k-d tree (Bentley 1975; scipy's cKDTree) finds the least distance. All vectors at that
+    distance, up to rounding, are then compared by one formula, so the answer is that of a search through all vectors.
     """
 
     def __init__(self, vectors):
@@ -36,7 +36,6 @@ class NearestSkeleton:
         tied = np.sort(self._tree.query_ball_point(vector, distance * (1 + SLACK)))
         return int(tied[((self._vectors[tied] - vector) ** 2).sum(1).argmin()])
 
-
     def candidates(self, vectors, count):
         """(M, count) indices of the `count` nearest to each of `vectors` (M, D), nearest first."""
         count = min(count, len(self._vectors))
@@ -44,10 +43,10 @@ class NearestSkeleton:
 
 
 def plan_sequence(vectors, wanted, candidates, continuity):
-    """Indices (M,), one of candidates[i] for each wanted[i], with the least
+    """int (M,): for each wanted[i] one of candidates[i], such that this sum is least:
     sum |error_i|^2 + continuity x sum |error_i - error_(i-1)|^2 where error_i = vectors[index_i] - wanted[i].
 
-    vectors (N, D), wanted (M, D), candidates (M, K); the exact minimum (Viterbi 1967).
+    vectors (N, D), wanted (M, D), candidates int (M, K). It is the exact minimum (Viterbi 1967).
     """
     before = vectors[candidates[0]].astype(np.float64) - wanted[0]  # errors (K, D)
     past = cost = (before ** 2).sum(1)
@@ -65,37 +64,27 @@ def plan_sequence(vectors, wanted, candidates, continuity):
     return candidates[np.arange(len(candidates)), path[::-1]]
 
 
-class GenNearest:
-    """Generator 1. target: a VideoSkeleton; full: compare all 99 values instead of the 26.
+class GenNearest(Generator):
+    """Generator 1. target: a VideoSkeleton; continuity: 0, or the weight in `plan_sequence` for planning each shot."""
 
-    continuity: 0, or the weight of `plan_sequence`; then `plan` is to be called before the first `generate`.
-    """
+    def __init__(self, target, continuity=0.0):
+        self._target, self._continuity, self._nearest = target, continuity, NearestSkeleton(target.reduced)
+        self._planned = {}  # of each announced pose, as bytes: the number of the target's frame
 
-    def __init__(self, target, full=False, continuity=0.0):
-        self._target, self._full, self.continuity = target, full, continuity
-        self._vectors = target.full if full else target.reduced
-        self._nearest = NearestSkeleton(self._vectors)
-        self._planned = deque()
-
-    def plan(self, shots):
-        """Fix the answers to the next calls. shots: lists of the Skeletons to come; a cut is between them."""
-        for shot in shots:
-            wanted = np.stack([self._values(skeleton) for skeleton in shot])
-            nearest = self._nearest.candidates(wanted, CANDIDATES)
-            self._planned.extend(plan_sequence(self._vectors, wanted, nearest, self.continuity).tolist())
+    def prepare(self, placed):
+        self._planned = {}
+        for shot in placed.shot_slices if self._continuity else ():
+            skeletons = [skeleton for number in range(shot.start, shot.stop) if (skeleton := placed.skeleton(number))]
+            if skeletons:
+                wanted = np.stack([skeleton.reduced for skeleton in skeletons])
+                nearest = self._nearest.candidates(wanted, CANDIDATES)
+                frames = plan_sequence(self._target.reduced, wanted, nearest, self._continuity).tolist()
+                self._planned |= {s.joints.tobytes(): frame for s, frame in zip(skeletons, frames, strict=True)}
 
     def generate(self, skeleton):
-        """The stored canvas image (uint8 H x W x 3 BGR) of the skeleton closest to `skeleton`."""
-        return self._target.image(self._choose(skeleton))
-
-    def paint(self, skeleton):
-        """The image, and the person's mask where she must be cut out of it (uint8 H x W, 255 inside), or None: a real
-        frame of a still camera fits into its scene with floor and shadow."""
-        index = self._choose(skeleton)
-        return self._target.image(index), None if self._target.still else self._target.mask(index)
-
-    def _choose(self, skeleton):
-        return self._planned.popleft() if self._planned else self._nearest.query(self._values(skeleton))
-
-    def _values(self, skeleton):
-        return skeleton.full if self._full else skeleton.reduced
+        frame = self._planned.get(skeleton.joints.tobytes())
+        if frame is None:
+            frame = self._nearest.query(skeleton.reduced)
+        # A frame of a camera that stood still fits into the scene as it is, with its floor and shadow.
+        self.mask = None if self._target.still else self._target.mask(frame)
+        return self._target.image(frame)

@@ -5,18 +5,18 @@
     python GenWarp.py --target me.mp4 --minutes 15
     python GenWarp.py --resume --epochs 400 --minutes 15  # go on
 
-LimbWarp.py draws the person from the target's own pixels. The network sees that picture small (LOW pixels) and tells
-three things for every place: how the picture should shift (flow), what to add to its colours, and where the person is
-not or is missing. The full picture is only sampled and blended, and what is taken away has a sharp edge, so it stays
-as sharp as the video. It is trained on the target video itself: each frame is drawn from others, those around it in
-time barred, as it will be in use. After Siarohin et al. (NeurIPS 2019: flow and occlusion from a small network) and
-Balakrishnan et al. (CVPR 2018: what limb-wise warps leave is for a network).
+picture/limb_warp.py draws the person from the target's own pixels. The network sees that picture at LOW pixels and
+predicts for every place how the picture should be shifted (flow), what should be added to its colours, and where the
+person should be erased or is missing. The full picture is only sampled and blended, and what is erased has a sharp
+edge, so the result stays as sharp as the video. In training, each frame is drawn from other frames of the target video,
+but not from those around it in time, since in use there are none either. After Siarohin et al. (NeurIPS 2019: flow and
+occlusion from a small network) and Balakrishnan et al. (CVPR 2018: a network repairs what limb-wise warps leave).
 
-Saves data/Dance/DanceGenWarp.pth, curves for TensorBoard in data/Dance/runs and a grid [skeleton | generated | real]
-of held-out poses beside the weights.
+Saves data/Dance/DanceGenWarp.pth, and beside it curves for TensorBoard (runs) and pictures of held-out poses.
 """
 
 import math
+from itertools import pairwise
 
 import cv2
 import numpy as np
@@ -24,62 +24,61 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-import Checkpoint
-import Distributed
-import Runtime
-import Training
-from CommandLine import run
-from LimbWarp import CHAINS, LimbWarp
-from PoseDataset import PoseDataset, pose_input, to_levels, to_tensor, training_frames
+from common import paths
+from common.command_line import run
+from learning.checkpoint import NetworkConfig, load_network
+from learning.dataset import PoseDataset, pose_input, to_levels, to_tensor, training_frames
+from learning.flags import pick_device, pick_precision, training_command, training_parser
+from picture.limb_warp import LimbWarp
+from picture.retrieval import CHAINS
 
 EPOCHS = 400
-MINUTES = 15.0
+MINUTES = 15.0  # on a slower machine this ends the training before EPOCHS do
 BATCH_SIZE = 8
 LEARNING_RATE = 1e-3
-CHECKPOINT = Training.DANCE / "DanceGenWarp.pth"
-LOW = 128  # pixels, at most, of what the network sees
-PLANES = 10  # of its input: warped picture, background, skeleton (RGB each), and how far each pixel is the person's
-WIDTHS = (32, 64, 96, 128)  # channels at each halving
-FLOW = 0.06  # of the picture: the longest shift
-SMOOTH = 8  # pixels of LOW: colours change no faster than over so many, so that they shade and do not paint
-EDGE = 0.3, 0.4  # where the person begins to be taken away, and how much further she is gone: half a person is none
-AROUND = 0.06  # of the picture: so far beside the person it may change (her shadow)
-PERSON = 4.0  # weight of an error on the person, besides 1 for the whole picture
-DETAIL, MASK = 1.0, 0.5  # weights of the losses of detail and of masks
-BARRED = 0.3, 2.0  # seconds around a frame that may not be used for it, from and to
-KEPT = 1500  # frames that stay in memory while training, 0.3 MB each at 256 pixels
-RANKS = 6  # a chain is taken from one of so many most alike frames
+CHECKPOINT = paths.DANCE / "DanceGenWarp.pth"
+LOW = 128  # pixels of what the network sees, at most
+PLANES = 10  # of the network's input, see network_input
+WIDTHS = (32, 64, 96, 128)  # channels at each halving of the picture
+MAX_FLOW = 0.06  # of the picture's side: the longest shift
+SMOOTH = 8  # pixels of LOW over which the added colours change: they can shade the picture but not paint on it
+# The person is predicted as a number from -1 (erase) to 1 (missing). Erasing begins below -ERASE_START and is complete
+# ERASE_RANGE further down: a short way, because a half transparent person looks wrong.
+ERASE_START = 0.3
+ERASE_RANGE = 0.4
+AROUND = 0.06  # of the picture's side: the network may change the picture this far beside the person, for the shadow
+PERSON_WEIGHT = 4.0  # of an error on the person, in addition to 1 for the whole picture
+MASK_WEIGHT = 0.5  # of the loss of the masks; the others have 1
+# Frames nearer in time than this are not used to draw a frame: a random number of seconds between these two.
+BARRED_SECONDS = (0.3, 2.0)
+KEPT = 1500  # frames that stay in memory during the training, 0.3 MB each at 256 pixels
+ALIKE = 6  # a chain is drawn from one of this many most similar frames, at random
 
 
 class Refiner(nn.Module):
-    """Stack (B, PLANES, S, S) in [-1, 1] -> image and mask (B, 4, S, S) in [-1, 1].
-
-    The network (U-Net: Ronneberger et al., MICCAI 2015) begins as the identity: its last layer starts at zero.
-    """
+    """The network (U-Net: Ronneberger et al., MICCAI 2015) that refines what LimbWarp has drawn. Before the training it
+    changes nothing, because the weights of its last layer are zero."""
 
     def __init__(self):
         super().__init__()
-        self.down, self.up = nn.ModuleList(), nn.ModuleList()
-        before = PLANES
-        for after in WIDTHS:
-            self.down.append(nn.Sequential(_block(before, after, stride=2), _block(after, after)))
-            before = after
-        for after in WIDTHS[-2::-1]:
-            self.up.append(_block(before + after, after))
-            before = after
-        self.last = nn.Conv2d(before, 6 * 4, 3, padding=1)
+        self.down = nn.ModuleList(nn.Sequential(_block(before, after, stride=2), _block(after, after))
+                                  for before, after in pairwise([PLANES, *WIDTHS]))
+        self.up = nn.ModuleList(_block(before + after, after) for before, after in pairwise(WIDTHS[::-1]))
+        self.last = nn.Conv2d(WIDTHS[0], 6 * 4, 3, padding=1)
         nn.init.zeros_(self.last.weight)
         nn.init.zeros_(self.last.bias)
 
-    def forward(self, stack):
-        size = stack.shape[-1]
-        change = self.change(shrink(stack))
+    def forward(self, pictures):
+        """Inputs of `network_input` (B, PLANES, S, S) in [-1, 1] -> image and mask (B, 4, S, S) in [-1, 1]."""
+        size = pictures.shape[-1]
+        change = self.change(F.adaptive_avg_pool2d(pictures, LOW) if size > LOW else pictures)
         change = F.interpolate(change.float(), size=(size, size), mode="bilinear", align_corners=False)
-        return compose(stack, change)
+        return compose(pictures, change)
 
     def change(self, low):
-        """(B, PLANES, s, s) -> (B, 6, s, s): flow x and y as shares of the picture, colours to add to those in [-1, 1],
-        and the person: from -1, taken away, to 1, missing."""
+        """The same inputs with at most LOW pixels (B, PLANES, s, s) -> the changes (B, 6, s, s): flow x and y in units
+        of the picture's side, what to add to the three colours in [-1, 1], and the person, from -1 (erase) to 1
+        (missing). They are zero farther than AROUND from the person."""
         stages, x = [], low
         for layer in self.down:
             x = layer(x)
@@ -93,90 +92,44 @@ class Refiner(nn.Module):
         reach = 2 * round(AROUND * low.shape[-1]) + 1
         near = F.max_pool2d(low[:, 9:], (reach, 1), 1, (reach // 2, 0))  # rows, then columns: faster than both at once
         near = (F.max_pool2d(near, (1, reach), 1, (0, reach // 2)) > -1).to(colour.dtype)
-        return torch.cat([FLOW * torch.tanh(flow), colour, torch.tanh(person)], 1) * near
-
-
-def build():
-    """The network, with its weights channels_last as in GenVanillaNN.build."""
-    return Refiner().to(memory_format=torch.channels_last)
+        return torch.cat([MAX_FLOW * torch.tanh(flow), colour, torch.tanh(person)], 1) * near
 
 
 def _block(before, after, stride=1):
     return nn.Sequential(nn.Conv2d(before, after, 3, stride, 1, bias=False), nn.BatchNorm2d(after), nn.LeakyReLU(0.1))
 
 
-def shrink(stack):
-    """A stack at LOW pixels, or as it is."""
-    return F.adaptive_avg_pool2d(stack, LOW) if stack.shape[-1] > LOW else stack
+def build(config=None):
+    """The network, which is the same for every NetworkConfig, with its weights channels_last as in GenVanillaNN."""
+    return Refiner().to(memory_format=torch.channels_last)
 
 
-def compose(stack, change):
-    """The refined image and mask: the picture and its cover sampled where the flow says, the background where the
-    person is taken away, and the colours added. Both (B, ., S, S)."""
-    picture, plate, cover = stack[:, :3], stack[:, 3:6], stack[:, 9:]
-    size = stack.shape[-1]
-    place = (torch.arange(size, device=stack.device, dtype=torch.float32) + 0.5) / size
-    grid = torch.stack([place[None, :].expand(size, size), place[:, None].expand(size, size)], -1)
+def network_input(picture, cover, plate, skeleton):
+    """The network's input, float32 (PLANES, S, S) in [-1, 1]: the picture that LimbWarp drew (uint8 S x S x 3 BGR), the
+    plate and the drawn skeleton (tensors 3 x S x S), and the cover (float32 S x S), the share of the person."""
+    return torch.cat([to_tensor(picture), plate, skeleton, torch.from_numpy(cover)[None] * 2 - 1])
+
+
+def compose(pictures, change):
+    """Image and mask (B, 4, S, S) in [-1, 1], of the network's input (B, PLANES, S, S) and the changes (B, 6, S, S):
+    picture and cover are shifted by the flow, the plate shows where the person is erased, and the colours are added."""
+    picture, plate, cover = pictures[:, :3], pictures[:, 3:6], pictures[:, 9:]
+    size = pictures.shape[-1]
+    place = (torch.arange(size, device=pictures.device, dtype=torch.float32) + 0.5) / size
+    grid = torch.stack(torch.meshgrid(place, place, indexing="xy"), -1)
     grid = (grid + change[:, :2].permute(0, 2, 3, 1)) * 2 - 1
-    moved = F.grid_sample(torch.cat([picture, cover], 1), grid, padding_mode="border", align_corners=False)
+    shifted = F.grid_sample(torch.cat([picture, cover], 1), grid, padding_mode="border", align_corners=False)
     person = change[:, 5:]
-    erased = ((-person - EDGE[0]) / EDGE[1]).clamp(0, 1)
+    erased = ((-person - ERASE_START) / ERASE_RANGE).clamp(0, 1)
     erased = erased * erased * (3 - 2 * erased)
-    image = moved[:, :3] * (1 - erased) + plate * erased + change[:, 2:5]
-    return torch.cat([image, (moved[:, 3:] + 2 * (torch.relu(person) - erased)).clamp(-1, 1)], 1)
+    image = shifted[:, :3] * (1 - erased) + plate * erased + change[:, 2:5]
+    return torch.cat([image, (shifted[:, 3:] + 2 * (torch.relu(person) - erased)).clamp(-1, 1)], 1)
 
 
-class WarpDataset(PoseDataset):
-    """Pairs (stack, image) of a target: each frame drawn from others by LimbWarp, as (PLANES, S, S) in [-1, 1], and
-    its real image and mask. Which others differs from epoch to epoch."""
-
-    def __init__(self, target, kind, image_size):
-        super().__init__(target, kind, image_size)
-        self._known = training_frames(target)  # a held-out frame is drawn from these too
-        self._warp = LimbWarp(target.first(self._known), image_size, KEPT)
-        self._plate = to_tensor(self._warp.plate)
-        self._seconds = target.frames / target.fps
-        self._random = 0, 0
-
-    def set_epoch(self, seed, epoch):
-        self._random = seed, epoch
-
-    def __getitem__(self, index):
-        drawn, image = super().__getitem__(index)
-        rng = np.random.default_rng([*self._random, index])
-        joints = self._target.joints[index]
-        away = np.abs(self._seconds[:self._known] - self._seconds[index]) > rng.uniform(*BARRED)
-        if not away.any():
-            away[:] = True
-        frames = {}
-        for chain in CHAINS:
-            alike = self._warp.alike(chain, joints)
-            alike = alike[away[alike]]
-            frames[chain] = int(alike[rng.integers(min(RANKS, len(alike)))])
-        if not self._target.still:  # behind a moving camera each frame has another background: the plate stands for it
-            share = image[3:] / 255
-            image[:3] = (image[:3] * share + to_levels(self._plate) * (1 - share)).round().to(torch.uint8)
-        return stack(*self._warp.draw(joints, frames), self._plate, drawn), image
-
-
-def step(fabric, network, optimizer, stack, real):
-    """One training step; returns its losses."""
-    losses = loss(network(stack), real)
-    optimizer.zero_grad()
-    fabric.backward(sum(losses.values()))
-    optimizer.step()
-    return losses
-
-
-def stack(picture, cover, plate, drawn):
-    """The network's input (PLANES, S, S) of what LimbWarp drew and of tensors of the plate and the drawn skeleton."""
-    return torch.cat([to_tensor(picture), plate, drawn, torch.from_numpy(cover)[None] * 2 - 1])
-
-
-def loss(made, real):
-    """{name: loss} of images and masks (B, 4, S, S) in [-1, 1]: the person counts more than the background, and what
-    is lost of the differences between neighbouring pixels, at three scales, is an error of its own."""
-    weight = 1 + PERSON * (F.max_pool2d(torch.maximum(made.detach()[:, 3:], real[:, 3:]), 9, 1, 4) * 0.5 + 0.5)
+def refiner_losses(made, real):
+    """{name: loss} of images and masks (B, 4, S, S) in [-1, 1]. An error on the person counts more than one on the
+    background. The loss of detail compares the differences between neighbouring pixels, at three scales."""
+    weight = 1 + PERSON_WEIGHT * (F.max_pool2d(torch.maximum(made.detach()[:, 3:], real[:, 3:]), 9, 1, 4) * 0.5 + 0.5)
     image, truth = made[:, :3], real[:, :3]
     colour = (weight * (image - truth).abs()).mean()
     detail = 0
@@ -185,84 +138,113 @@ def loss(made, real):
             difference = torch.diff(image, dim=axis) - torch.diff(truth, dim=axis)
             detail = detail + (difference.abs() * weight.narrow(axis, 0, difference.shape[axis])).mean()
         image, truth, weight = (F.avg_pool2d(x, 2) for x in (image, truth, weight))
-    return {"colour": colour, "detail": DETAIL * detail, "mask": MASK * F.l1_loss(made[:, 3:], real[:, 3:])}
+    mask = F.l1_loss(made[:, 3:], real[:, 3:])
+    return {"colour": colour, "detail": detail, "mask": MASK_WEIGHT * mask}
+
+
+class WarpDataset(PoseDataset):
+    """Pairs (pictures, image) of a target: the network's input for a frame that LimbWarp draws from other frames, and
+    the real image and mask, as in PoseDataset. From which other frames differs from epoch to epoch."""
+
+    def __init__(self, target, kind, image_size):
+        super().__init__(target, kind, image_size)
+        self._count = training_frames(target)  # held-out frames, too, are drawn from the training frames
+        self._warp = LimbWarp(target.first(self._count), image_size, KEPT)
+        self._plate = to_tensor(self._warp.plate)
+        self._seed_and_epoch = 0, 0
+
+    def set_epoch(self, seed, epoch):
+        self._seed_and_epoch = seed, epoch
+
+    def __getitem__(self, index):
+        skeleton, image = super().__getitem__(index)
+        rng = np.random.default_rng([*self._seed_and_epoch, index])
+        joints, seconds = self._target.joints[index], self._target.seconds
+        allowed = np.abs(seconds[:self._count] - seconds[index]) > rng.uniform(*BARRED_SECONDS)
+        if not allowed.any():
+            allowed[:] = True
+        frames = {}
+        for chain in CHAINS:
+            alike = self._warp.alike(chain, joints)
+            alike = alike[allowed[alike]]
+            frames[chain] = int(alike[rng.integers(min(ALIKE, len(alike)))])
+        if not self._target.still:  # behind a moving camera every frame has another background: learn the plate instead
+            person = image[3:] / 255
+            image[:3] = (image[:3] * person + to_levels(self._plate) * (1 - person)).round().to(torch.uint8)
+        return network_input(*self._warp.draw(joints, frames), self._plate, skeleton), image
 
 
 class GenWarp(LimbWarp):
-    """Generator 5 for a target (a VideoSkeleton), refined by the network of its checkpoint."""
+    """Generator 5 for a target (VideoSkeleton), refined by the network of its checkpoint. device: see pick_device;
+    size: pixels of what is generated, by default the canvas's. Raises UserError where this target has no checkpoint."""
 
     name = "GenWarp"
 
-    def __init__(self, target, checkpoint=None, device="auto", size=None, runtime="auto"):
+    def __init__(self, target, checkpoint=None, device="auto", size=None):
         super().__init__(target, size)
-        words = ["--checkpoint", str(checkpoint)] if checkpoint else []
-        train = Training.command("GenWarp.py", words, target.path)
-        path = checkpoint or CHECKPOINT
-        network, config = Checkpoint.load_network(lambda _: build(), path, self.name, train, target)
-        self._image_size = config["image_size"]
-        self._low = min(LOW, self._image_size)
-        device = Distributed.pick_device(device)
-        # half the digits where they are fast: 0.7 of the time on a CPU, as ONNX Runtime, and a level of difference at
-        # most edges
-        half = runtime != "onnx" and Distributed.pick_precision(device) == "bf16-mixed"
-        self._type = torch.bfloat16 if half else torch.float32
-        network.forward = network.change  # all that is asked of it here
-        self._network, self._device = Runtime.ready(network.to(self._type), (1, PLANES, self._low, self._low), path,
-                                                    "torch" if half else runtime, device)
-        self._plate_low = to_tensor(self._lower(self.plate))
+        train = training_command(self.name, target, checkpoint)
+        network, config = load_network(build, checkpoint or CHECKPOINT, self.name, train, target)
+        self._image_size, self._low = config.image_size, min(LOW, config.image_size)
+        self._device = pick_device(device)
+        # bfloat16 where it is fast: 0.7 of the time on a CPU, and most edges differ by one level at most
+        self._type = torch.bfloat16 if pick_precision(self._device) == "bf16-mixed" else torch.float32
+        self._network = network.to(self._device, self._type)
+        self._low_plate = to_tensor(self._shrink(self.plate))
         self._reach = np.ones((2 * round(AROUND * self._low) + 3,) * 2, np.uint8)  # one more: the change is enlarged
         x = np.arange(self.size, dtype=np.float32)
-        self._place = np.dstack(np.meshgrid(x, x))
-        torch.set_num_threads(Runtime.threads())
-
-    def paint(self, skeleton):
-        """The image, and a mask (uint8 H x W, 255 inside) that holds all of it that is not background."""
-        picture, cover = self.draw(skeleton.joints, self.follow(skeleton))
-        near = cv2.dilate((self._lower(cover) > 0).astype(np.uint8) * 255, self._reach)
-        x, y, width, height = cv2.boundingRect(near)
-        if not width:
-            return picture, np.zeros((self.size, self.size), np.uint8)
-        # nothing changes outside the box: what follows is done inside it
-        change = self._change(picture, cover, skeleton)
-        scale = self.size / self._low
-        left, top = int(x * scale), int(y * scale)
-        inside = np.s_[top:math.ceil((y + height) * scale), left:math.ceil((x + width) * scale)]
-        flow, colour, person = (cv2.resize(part, (self.size, self.size))[inside] for part in change)
-        erased = np.clip((-person - EDGE[0]) / EDGE[1], 0, 1)
-        erased *= erased * (3 - 2 * erased)
-        moved = cv2.remap(picture, self._place[inside] + flow * self.size, None, cv2.INTER_LINEAR,
-                          borderMode=cv2.BORDER_REPLICATE)
-        moved = cv2.blendLinear(moved, np.ascontiguousarray(self.plate[inside]), 1 - erased, erased)
-        picture[inside] = cv2.add(moved, colour * 127.5, dtype=cv2.CV_8U)
-        return picture, cv2.resize(near, (self.size, self.size), interpolation=cv2.INTER_NEAREST)
-
-    def _lower(self, image):
-        return cv2.resize(image, (self._low, self._low), interpolation=cv2.INTER_AREA)
+        self._pixels = np.dstack(np.meshgrid(x, x))
 
     @torch.inference_mode()
-    def _change(self, picture, cover, skeleton):
-        """Flow (s x s x 2), colours (s x s x 3 BGR) and person (s x s) that the network wants changed."""
+    def generate(self, skeleton):
+        """The refined image of a Skeleton: uint8 H x W x 3 BGR. Sets a mask of all that may differ from the plate."""
+        picture, cover = self.draw(skeleton.joints, self.frames_for(skeleton))
+        near = cv2.dilate((self._shrink(cover) > 0).astype(np.uint8) * 255, self._reach)
+        self.mask = cv2.resize(near, (self.size, self.size), interpolation=cv2.INTER_NEAREST)
+        x, y, width, height = cv2.boundingRect(near)
+        if not width:
+            return picture
         drawn = F.adaptive_avg_pool2d(pose_input(skeleton, "image", self._image_size), self._low)
-        pictures = stack(self._lower(picture), self._lower(cover), self._plate_low, drawn)[None]
-        change = self._network(pictures.to(self._device, self._type))[0]
+        pictures = network_input(self._shrink(picture), self._shrink(cover), self._low_plate, drawn)[None]
+        change = self._network.change(pictures.to(self._device, self._type))[0]
         change = np.ascontiguousarray(change.float().cpu().permute(1, 2, 0).numpy())
-        return change[:, :, :2], change[:, :, 4:1:-1], change[:, :, 5]
+        parts = change[:, :, :2], change[:, :, 4:1:-1], change[:, :, 5]  # the colours as BGR
+        scale = self.size / self._low
+        left, top = int(x * scale), int(y * scale)
+        # Nothing changes outside this box, so what follows is done inside it only. It does the same as `compose`.
+        box = np.s_[top:math.ceil((y + height) * scale), left:math.ceil((x + width) * scale)]
+        flow, colour, person = (cv2.resize(part, (self.size, self.size))[box] for part in parts)
+        erased = np.clip((-person - ERASE_START) / ERASE_RANGE, 0, 1)
+        erased *= erased * (3 - 2 * erased)
+        shifted = cv2.remap(picture, self._pixels[box] + flow * self.size, None, cv2.INTER_LINEAR,
+                            borderMode=cv2.BORDER_REPLICATE)
+        shifted = cv2.blendLinear(shifted, np.ascontiguousarray(self.plate[box]), 1 - erased, erased)
+        picture[box] = cv2.add(shifted, colour * 127.5, dtype=cv2.CV_8U)
+        return picture
+
+    def _shrink(self, image):
+        """An image of any size and type, at the pixels that the network sees."""
+        return cv2.resize(image, (self._low, self._low), interpolation=cv2.INTER_AREA)
+
+
+def step(fabric, network, optimizer, pictures, real):
+    """One training step with inputs (B, PLANES, S, S) and images (B, 4, S, S) in [-1, 1]. Returns {name: loss}."""
+    losses = refiner_losses(network(pictures), real)
+    optimizer.zero_grad()
+    fabric.backward(sum(losses.values()))
+    optimizer.step()
+    return losses
 
 
 def train(args):
-    fabric = Distributed.launch(args)
-    config = {"pose": "image", "image_size": args.image_size}
-    network = build()
-    optimizer = torch.optim.Adam(network.parameters(), LEARNING_RATE)
-    network, optimizer = Distributed.setup(fabric, args, network, optimizer)
-    loop = Training.Loop(fabric, args, GenWarp.name, config, {"model": network}, {"model": optimizer}, WarpDataset)
-    for pictures, real in loop:
-        loop.log(**step(fabric, network, optimizer, pictures, real))
+    """Train and save the network; args: the flags that `main` parses. For the errors see Training."""
+    from learning.training import Training  # imported here, since drawing needs neither Fabric nor TensorBoard
+
+    config, networks = NetworkConfig("image", args.image_size), {"model": (build, LEARNING_RATE)}
+    Training(args, GenWarp.name, config, networks, dataset=WarpDataset).run(step)
 
 
 def main():
-    parser = Training.parser(__doc__, CHECKPOINT, EPOCHS, MINUTES, BATCH_SIZE, image_size=256)
-    train(parser.parse_args())
+    train(training_parser(__doc__, CHECKPOINT, EPOCHS, MINUTES, BATCH_SIZE, image_size=256).parse_args())
 
 
 if __name__ == "__main__":

@@ -16,18 +16,18 @@ import av
 import cv2
 import numpy as np
 
-from CommandLine import UserError, quiet_stderr, warn
+from common.command_line import UserError, quiet_stderr, warn
 
 IMAGE_SUFFIXES = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
-FOLDER_FPS = 25.0  # a folder of images does not say how fast it was taken
-DEFAULT_FPS = 30.0  # of cameras and files that don't say
-AHEAD = 8  # frames decoded in advance: enough to hide a slow key frame, 50 MB at 1080p
+FOLDER_FPS = 25.0  # frames a second of a folder of images, which does not say how fast they were taken
+DEFAULT_FPS = 30.0  # frames a second of a camera or file that does not say it
+AHEAD = 8  # frames that are decoded in advance: enough to hide a slow key frame, and 50 MB at 1080p
 
 
-def ahead(items, size=AHEAD):
-    """Yield the items of an iterable that runs in a thread of its own, up to `size` items in advance.
+def read_ahead(items, size=AHEAD):
+    """Yield the items of a generator, which runs in a thread of its own and up to `size` items in advance.
 
-    Its exceptions are raised here. Closing this generator stops the thread and closes the iterable.
+    An exception in it is raised here. Closing this generator stops the thread and closes that one.
     """
     ready, stop, end = queue.Queue(size), threading.Event(), object()
 
@@ -39,18 +39,16 @@ def ahead(items, size=AHEAD):
                 continue
 
     def work():
-        iterator = iter(items)
         try:
-            for item in iterator:
+            for item in items:
                 put((item, None))
                 if stop.is_set():
                     break
             put((end, None))
-        except BaseException as error:  # handed over to the caller's thread, whatever it is
+        except BaseException as error:  # also KeyboardInterrupt: every exception is raised in the caller's thread
             put((end, error))
         finally:
-            if hasattr(iterator, "close"):
-                iterator.close()
+            items.close()
 
     thread = threading.Thread(target=work, daemon=True)
     thread.start()
@@ -68,21 +66,19 @@ def ahead(items, size=AHEAD):
 
 
 class NothingThere(UserError):
-    """A video that opens, but has no frame, or none from `start` on."""
+    """The video can be opened, but it has no frame, or no frame from `start` on."""
 
 
 class VideoReader:
     """Iterates the frames of `source`, once, as uint8 H x W x 3 BGR images.
 
-    source: path of a video file, path of a folder of images (in the order of their names), or the number of a
-        webcam (an int, or its digits as a string).
-    start: how many frames of a file or folder are passed over. Where the file's index is to be relied on, they are
-        not even decoded.
-    Attributes: size (width, height) in pixels after rotation; fps, the average rate; variable (True where frames are
-        not evenly spaced in time, as phones and screen recorders write them); frame_count (None where unknown, as for
-        a webcam; else what the file claims); live (True for a webcam).
-    Memory does not grow with the length of the video. Raises UserError where there is nothing to read; a video
-    that breaks off ends there, with one line of warning.
+    source: path of a video file, path of a folder of images (in the order of their names), or the number of a webcam.
+    start: how many frames at the beginning are left out; where the file's index can be trusted, they are not decoded.
+    Attributes: size (width, height) in pixels after rotation; fps, the average rate; variable (True where the frames
+    are not evenly spaced in time, as phones and screen recorders write them); frame_count (what the file claims, None
+    where that is unknown, as for a webcam); live (True for a webcam).
+    Memory does not grow with the length of the video. Raises UserError where there is nothing to read. A video that
+    breaks off ends there, with one line of warning.
     """
 
     def __init__(self, source, start=0):
@@ -105,21 +101,21 @@ class VideoReader:
         return (image for _, image in self.timed())
 
     def timed(self):
-        """The frames with their times: (seconds since the first one, image). In place of iterating, once."""
+        """Yield (seconds since the video's first frame, image) for each frame, instead of iterating, once."""
         if self._first is None:
             raise RuntimeError("a VideoReader is read once; open another")
         first, self._first = self._first, None
-        if self.live:  # its first frame is old by now, and frames read in advance would only be late
+        if self.live:  # the first frame of a webcam is old by now, and frames read in advance would be late
             begin = time.monotonic()
             yield from ((max(0, now - begin), image) for now, image in self._frames)
         else:
             yield first
-            self._ahead = ahead(self._frames)
+            self._ahead = read_ahead(self._frames)
             yield from self._ahead
 
     def _open_file(self, path, start):
         try:
-            # absolute, since FFmpeg takes "12:30.mp4" for an address; and titles may be in any old encoding
+            # The path is absolute because FFmpeg takes "12:30.mp4" for a network address. Titles may have any encoding.
             container = av.open(str(path.absolute()), metadata_errors="ignore")
         except (av.FFmpegError, OSError) as error:
             raise UserError(f"{str(path)!r} can't be opened as a video: {error.strerror or error}") from None
@@ -131,14 +127,15 @@ class VideoReader:
         self.fps = _plausible(stream.average_rate or stream.guessed_rate)
         self.variable = abs(self.fps / _plausible(stream.guessed_rate) - 1) > 0.005
         self.frame_count = stream.frames or None
-        return self._decode(path, container, stream, start, _place(path, start) if start else None)
+        return self._decode(path, container, stream, start)
 
-    def _decode(self, path, container, stream, start, place):
+    def _decode(self, path, container, stream, start):
         count, trouble, begin = start, "", None
         try:
             with container:
-                for frame in _from(start, place, container, stream):
-                    # a phone stores its frames unturned, with the angle to show them at (display matrix)
+                frames, begin = _frames_from(path, start, container, stream)
+                for frame in frames:
+                    # Phones store frames as the sensor sees them, with the angle to show them at (display matrix).
                     image = np.rot90(frame.to_ndarray(format="bgr24"), round(frame.rotation / 90) % 4)
                     seconds = count / self.fps
                     if self.variable and frame.time is not None:  # a raw stream has no times
@@ -163,7 +160,7 @@ class VideoReader:
     def _load(self, names, start):
         size = None
         for number, name in enumerate(names, start):
-            # imdecode, not imread: it takes any file name on every system
+            # imread does not take every file name on every system, imdecode gets the bytes.
             image = cv2.imdecode(np.fromfile(name, np.uint8), cv2.IMREAD_COLOR) if name.stat().st_size else None
             if image is None:
                 raise UserError(f"{str(name)!r} can't be read as an image; remove it from the folder")
@@ -173,12 +170,12 @@ class VideoReader:
             yield number / self.fps, image
 
     def _open_camera(self, index):
-        with quiet_stderr():  # OpenCV would explain a missing camera in ten lines of its own
+        with quiet_stderr():  # OpenCV prints ten lines about a missing camera
             camera = cv2.VideoCapture(index)
         if not camera.isOpened():
             raise UserError(f"camera {index} does not open; is it plugged in, free and allowed?")
         self.fps, self.frame_count = _plausible(camera.get(cv2.CAP_PROP_FPS)), None
-        self.variable = True  # it gives as many frames as there is time for
+        self.variable = True  # a camera's frames come when the program has time for them
         return self._capture(camera)
 
     @staticmethod
@@ -201,43 +198,48 @@ class VideoReader:
         self.close()
 
 
-def _from(start, place, container, stream):
-    """The decoded frames of a stream from number `start` on, as decoding all of it would give them; place: see
-    `_place`."""
-    if place:
-        container.seek(place[0], stream=stream)
-        frames = itertools.dropwhile(lambda frame: frame.pts is None or frame.pts < place[1], container.decode(stream))
+def _frames_from(path, start, container, stream):
+    """(the decoded frames of a stream from number `start` on, the time of the stream's first frame in seconds).
+
+    The frames are those that decoding the whole file would give. The time is None where `start` is 0 or it is unknown.
+    """
+    if not start:
+        return container.decode(stream), None
+    times, keys = _trusted_index(path)
+    keys = [pts for pts in keys if start < len(times) and pts <= times[start]]
+    if len(keys) > 1:
+        # The key frame before the last one is used: after some encoders' key frames, a few pictures are incomplete.
+        container.seek(keys[-2], stream=stream)
+        frames = itertools.dropwhile(lambda frame: frame.pts is None or frame.pts < times[start],
+                                     container.decode(stream))
         first = next(frames, None)
-        if first is not None and first.pts == place[1]:
-            yield first
-            yield from frames
-            return
+        if first is not None and first.pts == times[start]:
+            return itertools.chain([first], frames), float(times[0] * stream.time_base)
         container.seek(0, stream=stream)
-    yield from itertools.islice(container.decode(stream), start, None)
+    frames = container.decode(stream)
+    begin = next(frames, None)
+    return itertools.islice(frames, start - 1, None), begin.time if begin else None
 
 
-def _place(path, start):
-    """(time to seek to, time of frame `start`) in a file whose index can be relied on for that, or None.
+def _trusted_index(path):
+    """(the times of all frames, those of the key frames), sorted, in the stream's unit, if the file's index can be
+    trusted; else ([], []).
 
-    That is a whole mp4 or Matroska file which begins with a key frame: in others times are made up, or frames that
-    hang on a missing beginning are in the index and not in what is decoded.
+    It can in a whole mp4 or Matroska file which begins with a key frame. In other formats the times are made up, and in
+    a file without its beginning the index lists frames that can't be decoded.
     """
     with contextlib.suppress(av.FFmpegError), av.open(str(path.absolute()), metadata_errors="ignore") as container:
-        if not {"mp4", "matroska"} & set(container.format.name.split(",")):
-            return None
-        packets = [(packet.pts, packet.is_keyframe) for packet in container.demux(container.streams.video[0])
-                   if packet.size and not packet.is_discard]
-        times = sorted({pts for pts, _ in packets if pts is not None})
-        if len(packets) != len(times) or start >= len(times) or packets[0] != (times[0], True):
-            return None
-        keys = sorted(pts for pts, is_key in packets if is_key and pts <= times[start])
-        # the key frame before the last one: some encoders' key frames need a few frames until the picture is whole
-        return (keys[-2], times[start]) if len(keys) > 1 else None
-    return None
+        if {"mp4", "matroska"} & set(container.format.name.split(",")):
+            packets = [(packet.pts, packet.is_keyframe) for packet in container.demux(video=0)
+                       if packet.size and not packet.is_discard]
+            times = sorted({pts for pts, _ in packets} - {None})
+            if times and len(packets) == len(times) and packets[0] == (times[0], True):
+                return times, sorted(pts for pts, is_key in packets if is_key)
+    return [], []
 
 
 def index_count(source):
-    """How many frames the index of a file or a folder has; what can be read of it may be less."""
+    """The number of frames that a file's index claims, or of images in a folder. Fewer may be readable."""
     with VideoReader(source) as reader:
         if reader.frame_count:
             return reader.frame_count
@@ -246,12 +248,12 @@ def index_count(source):
 
 
 def latest_frame(path):
-    """The last picture (uint8 H x W x 3 BGR) of a film that may still be in the making, or None where there is none."""
+    """The last picture (uint8 H x W x 3 BGR) of a film, which may still be being written, or None."""
     packets, latest = [], None
     with contextlib.suppress(av.FFmpegError, OSError), av.open(str(Path(path).absolute())) as container:
         for packet in container.demux(video=0):
             if packet.is_keyframe:
-                packets.clear()  # it can be decoded from here on
+                packets.clear()  # decoding can begin at a key frame
             packets.append(packet)
         for packet in packets:
             latest = [latest, *packet.decode()][-1]
@@ -259,5 +261,5 @@ def latest_frame(path):
 
 
 def _plausible(fps):
-    """A frame rate as float; DEFAULT_FPS where a file or a camera's driver says nothing sensible."""
+    """A frame rate as float; DEFAULT_FPS where a file or a camera gives none, or an absurd one."""
     return float(fps) if fps and 0.1 <= fps <= 1000 else DEFAULT_FPS

@@ -1,4 +1,4 @@
-"""What the tests share: a short real clip, its VideoSkeleton, tiny trained weights, and a cache of their own."""
+"""What the tests share: a short real clip, its VideoSkeleton, small trained weights, and a cache of their own."""
 
 import sys
 from types import SimpleNamespace
@@ -6,36 +6,34 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-import CommandLine
-import Storage
-import VideoSkeleton
-from CommandLine import ROOT
+from common import command_line, paths
+from motion.track import Track
+from picture.film import VideoWriter
+from Skeleton import Skeleton
 from VideoReader import VideoReader
-from VideoWriter import VideoWriter
-
-SAMPLE = ROOT / "data" / "sample"
+from VideoSkeleton import VideoSkeleton
 
 
 @pytest.fixture(scope="session", autouse=True)
 def own_cache(tmp_path_factory):
-    """Extractions of the tests go to a temporary cache, and their locks elsewhere too."""
+    """The tests find poses into a temporary cache, and have locks of their own."""
     patch = pytest.MonkeyPatch()
-    patch.setattr(VideoSkeleton, "CACHE", tmp_path_factory.mktemp("cache"))
-    patch.setattr(Storage, "LOCKS", tmp_path_factory.mktemp("locks"))
+    patch.setattr(paths, "CACHE", tmp_path_factory.mktemp("cache"))
+    patch.setattr(paths, "LOCKS", tmp_path_factory.mktemp("locks"))
     yield
     patch.undo()
 
 
 @pytest.fixture(autouse=True)
 def warnings_are_new(monkeypatch):
-    """A warning is given once a process: each test counts as one."""
-    monkeypatch.setattr(CommandLine, "_warned", set())
+    """A process gives each warning once; here each test counts as a process."""
+    monkeypatch.setattr(command_line, "_warned", set())
 
 
 @pytest.fixture(scope="session")
 def frames():
     """Every sixth of the first 240 target frames: 40 images 512 x 512 with plain movement."""
-    with VideoReader(SAMPLE / "target.mp4") as reader:
+    with VideoReader(paths.SAMPLE_TARGET) as reader:
         return [frame for number, frame in zip(range(240), reader, strict=False) if number % 6 == 0]
 
 
@@ -51,7 +49,7 @@ def clip(frames, tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def target(clip):
-    return VideoSkeleton.VideoSkeleton.load(clip)
+    return VideoSkeleton.load(clip)
 
 
 @pytest.fixture(scope="session")
@@ -82,13 +80,11 @@ def training(clip, tmp_path):
 @pytest.fixture
 def script(monkeypatch, capsys):
     """Call a script's main() as its command line would: script(main, "--flag", value) -> (exit status, out, err)."""
-    from CommandLine import run
-
     def call(main, *words):
         monkeypatch.setattr(sys, "argv", ["script", *map(str, words)])
         status = 0
         try:
-            run(main)
+            command_line.run(main)
         except SystemExit as leaving:
             status = leaving.code
         said = capsys.readouterr()
@@ -97,7 +93,37 @@ def script(monkeypatch, capsys):
     return call
 
 
-def random_skeleton(rng):
-    from Skeleton import Skeleton
+@pytest.fixture(scope="session")
+def sample_target():
+    """The VideoSkeleton of the shipped target, whose poses take some seconds: only tests against the truth want it."""
+    return VideoSkeleton.load(paths.SAMPLE_TARGET)
 
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    """An empty cache for one test."""
+    monkeypatch.setattr(paths, "CACHE", tmp_path / "cache")
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def short(frames, tmp_path):
+    """Six frames with a person, and one without before, between and after."""
+    path, empty = tmp_path / "short.mp4", np.full_like(frames[0], 90)
+    with VideoWriter(path, 10) as writer:
+        for frame in [empty, *frames[:3], empty, *frames[3:6], empty]:
+            writer.write(frame)
+    return path
+
+
+def random_skeleton(rng):
     return Skeleton(rng.random((33, 3)), np.ones(33))
+
+
+def track_of(skeletons, fps=30, cuts=()):
+    """A Track in canvas units of these Skeletons, None where nobody is; a cut lies before each frame in `cuts`."""
+    nobody = Skeleton(np.full((33, 3), np.nan), np.zeros(33))
+    shown = [skeleton or nobody for skeleton in skeletons]
+    found = np.array([skeleton is not None for skeleton in skeletons])
+    return Track(np.stack([s.joints for s in shown]), np.stack([s.visibility for s in shown]),
+                 np.arange(len(shown)) / fps, np.array([0, *cuts]), (512, 512), float(fps), found)

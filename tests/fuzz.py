@@ -1,14 +1,15 @@
-"""Mutated caches and checkpoints through their readers: each is read or refused with a UserError; none crashes, hangs,
-or runs what is in it.
+"""Mutated caches, motion files and checkpoints through their readers: each is read or refused with a UserError; none
+crashes, hangs, or runs what is in it.
 
     python tests/fuzz.py                 # 10,000 files, some minutes on 2 cores; exits with status 1 if any breaks
     python tests/fuzz.py --files 200
 
-Readers run in a process of their own, BATCH files each: one that dies or takes longer than SECONDS is told with the
-number of its first file, from which `--only` makes the same files again.
+The readers run in processes of their own, each of which gets BATCH files. Where one dies or takes longer than SECONDS,
+the number of its first file is printed. With `--only` and the number of a file, that file is made and read again.
 """
 
 import argparse
+import io
 import subprocess
 import sys
 import tempfile
@@ -18,9 +19,13 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-BATCH, SECONDS = 250, 120
-KINDS = ["skeletons.npz", "frames.bin", "masks.bin", "plate.png", "images-64.npy", "segment", "checkpoint", "payload"]
-ALONE = ("segment", "checkpoint", "payload")  # not in the cache's folder
+BATCH = 250  # files that one process reads
+SECONDS = 120  # that it may take for them
+# What is mutated: files of a video's folder in the cache, with those of its pictures as a target, and files elsewhere.
+KINDS = ["poses.npz", "masks.bin", "target/skeletons.npz", "target/frames.bin", "target/plate.png",
+         "target/images-64.npy", "segment", "motion", "checkpoint", "payload"]
+ARRAYS = ("poses.npz", "target/skeletons.npz", "segment", "motion")  # those that numpy has written
+ELSEWHERE = ("segment", "motion", "checkpoint", "payload")
 
 
 class Payload:
@@ -33,28 +38,33 @@ class Payload:
         return open, (self.path, "w")
 
 
-def good(folder):
-    """Write a cache of four frames and a small checkpoint into `folder`."""
+def make_good_files(folder):
+    """Write a cache of four frames, a segment of its pose pass, a motion file and a small checkpoint into `folder`."""
     import cv2
     import torch
 
-    from Checkpoint import SCHEMA
-    from Extraction import extract
-    from PoseDataset import reduced_images
-    from PoseScan import scan
+    from common import paths
+    from learning.checkpoint import SCHEMA
+    from learning.dataset import reduced_images
+    from motion.extraction import find_segments
+    from motion.following import FoundPeople
+    from picture.film import VideoWriter
     from VideoReader import VideoReader
     from VideoSkeleton import VideoSkeleton
-    from VideoWriter import VideoWriter
 
-    sample = Path(__file__).resolve().parent.parent / "data" / "sample" / "target.mp4"
-    with VideoReader(sample) as reader, VideoWriter(folder / "v.mp4", 10) as writer:
+    paths.CACHE, paths.LOCKS = folder / "caches", folder / "locks"
+    with VideoReader(paths.SAMPLE_TARGET) as reader, VideoWriter(folder / "v.mp4", 10) as writer:
         for _, frame in zip(range(4), reader, strict=False):
             writer.write(cv2.resize(frame, (256, 256), interpolation=cv2.INTER_AREA))
-    extract(folder / "v.mp4", folder / "cache")
-    reduced_images(VideoSkeleton(folder / "v.mp4", folder / "cache"), 64)
-    (folder / "scan").mkdir()
-    scan(folder / "v.mp4", folder / "scan")
-    (folder / "scan" / "segment-000000.npz").rename(folder / "segment")
+    target = VideoSkeleton.load(folder / "v.mp4")
+    reduced_images(target, 64)
+    target.folder.rename(target.folder.with_name("target"))
+    target.folder.parent.rename(folder / "cache")
+    FoundPeople(folder / "cache").track.save(folder / "motion.npz")
+    (folder / "motion.npz").rename(folder / "motion")
+    (folder / "work").mkdir()
+    find_segments(folder / "v.mp4", folder / "work")
+    (folder / "work" / "segment-000000.npz").rename(folder / "segment")
     state = {"schema": SCHEMA, "generator": "GenVanillaNN", "target": {"content": "x", "box": [0, 0, 8]}, "epoch": 1,
              "config": {"pose": "image", "image_size": 64}, "model": {"w": torch.zeros(4, 4), "b": torch.ones(4)}}
     torch.save(state, folder / "checkpoint")
@@ -82,44 +92,85 @@ def mutated(data, rng):
     return bytes(data)
 
 
+def with_other_values(data, rng):
+    """The bytes of an .npz in which some bits of one array are flipped. Its checksums are those of the new values, so
+    nothing but the program's own checks can tell."""
+    with np.load(io.BytesIO(data)) as stored:
+        arrays = dict(stored)
+    name = str(rng.choice(sorted(arrays)))
+    values = bytearray(arrays[name].tobytes())
+    for index in rng.integers(len(values), size=int(rng.choice([1, 4, 64]))):
+        values[index] ^= 1 << int(rng.integers(8))
+    arrays[name] = np.frombuffer(bytes(values), arrays[name].dtype).reshape(arrays[name].shape)
+    file = io.BytesIO()
+    np.savez(file, **arrays)
+    return file.getvalue()
+
+
 def read(folder, kind):
-    """What the program does with the files of `folder`."""
-    import PoseDataset
-    import PoseScan
-    from Checkpoint import load_checkpoint
-    from CommandLine import UserError
+    """What the program does with a file of `folder`, one of KINDS."""
+    from common import paths
+    from common.command_line import UserError
+    from learning.checkpoint import load_checkpoint
+    from learning.dataset import reduced_images
+    from motion import extraction
+    from motion.following import FoundPeople
+    from motion.track import Track
     from VideoSkeleton import VideoSkeleton
 
+    paths.LOCKS = folder / "locks"
     if kind in ("checkpoint", "payload"):
         load_checkpoint(folder / kind, "GenVanillaNN", "a command")
     elif kind == "segment":
-        (folder / "segment-000000.npz").write_bytes((folder / "segment").read_bytes())
-        if PoseScan._read(folder, 0) is None:
-            raise UserError("scanned again")
-        (folder / PoseScan.END).write_text('{"frames": 4}')
-        for _, _, people in PoseScan.scanned(folder):
-            assert all(skeleton.joints.shape == (33, 3) for skeleton, _ in people)
-    elif kind == "images-64.npy":
-        target = VideoSkeleton(folder / "v.mp4", folder / "cache")
-        assert PoseDataset.reduced_images(target, 64)[:].shape == (4, 4, 64, 64)
+        (folder / "work" / "segment-000000.npz").write_bytes((folder / "segment").read_bytes())
+        if extraction._read_segment(folder / "work", 0) is None:
+            raise UserError("it is found again")
+        extraction._join(folder / "v.mp4", folder / "work")
+        FoundPeople(folder / "work")
+    elif kind == "motion":
+        dance(folder, Track.load(folder / "motion"))
     else:
-        target = VideoSkeleton(folder / "v.mp4", folder / "cache")
+        people = FoundPeople(folder / "cache")
+        target = VideoSkeleton(folder / "v.mp4", folder / "cache" / "target")
+        if kind in ("poses.npz", "target/skeletons.npz"):
+            dance(folder, people.track)
+        elif kind == "target/images-64.npy":
+            assert reduced_images(target, 64)[:].shape == (4, 4, 64, 64)
         for index in range(len(target)):
             target.image(index), target.mask(index), target.skeleton(index)
 
 
+def dance(folder, track):
+    """Let the four frames of the good target dance a Track, into a film."""
+    from dancing.dance import compose, moments
+    from dancing.generators import GENERATORS
+    from motion.mending import steady
+    from motion.retargeting import place
+    from picture.film import VideoWriter
+    from VideoSkeleton import VideoSkeleton
+
+    target, motion = VideoSkeleton(folder / "v.mp4", folder / "cache" / "target"), steady(track)
+    placed, count = place(motion, target), 0
+    with VideoWriter(folder / "o.mp4", track.fps, variable=track.variable) as writer:
+        for moment in moments(motion, placed, target, GENERATORS[1].make(target)):
+            writer.write(compose(moment, "result"), moment.seconds)
+            count += 1
+    assert count == len(track)
+
+
 def work(folder, first, count):
     """Mutate and read files number `first` and on; prints a line for each that breaks."""
-    from CommandLine import UserError
+    from common.command_line import UserError
 
     refused = 0
     for number in range(first, first + count):
         rng = np.random.default_rng(number)
         kind = KINDS[number % len(KINDS)]
-        path = folder / kind if kind in ALONE else folder / "cache" / kind
+        path = folder / kind if kind in ELSEWHERE else folder / "cache" / kind
         whole = path.read_bytes()
+        mutate = with_other_values if kind in ARRAYS and rng.integers(2) else mutated
         try:
-            path.write_bytes(mutated(whole, rng))
+            path.write_bytes(mutate(whole, rng))
             read(folder, kind)
         except UserError:
             refused += 1
@@ -142,9 +193,9 @@ def main():
     if args.batch:
         return work(Path(args.batch[0]), int(args.batch[1]), int(args.batch[2]))
     with tempfile.TemporaryDirectory() as folder:
-        good(Path(folder))
-        read(Path(folder), "skeletons.npz")  # unchanged, it is read
-        read(Path(folder), "checkpoint")
+        make_good_files(Path(folder))
+        for kind in KINDS[:-1]:  # unchanged, each is read; a payload never is
+            read(Path(folder), kind)
         broken, refused = [], 0
         starts = range(0, args.files, BATCH) if args.only is None else [args.only]
         for start in starts:

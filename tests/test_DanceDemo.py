@@ -11,15 +11,15 @@ import av
 import cv2
 import numpy as np
 import pytest
-from conftest import SAMPLE
 from test_VideoReader import sound, tone
 
 import DanceDemo
-from Canvas import crop
-from CommandLine import ROOT
+from common.paths import ROOT, SAMPLE_JOINTS, SAMPLE_SOURCE
+from motion import extraction
+from picture.canvas import crop
+from picture.film import VideoWriter
 from Skeleton import REDUCED
 from VideoReader import VideoReader
-from VideoWriter import VideoWriter
 
 
 def test_side_by_side_with_report_and_skeletons(clip, target, script, tmp_path):
@@ -45,7 +45,7 @@ def test_side_by_side_with_report_and_skeletons(clip, target, script, tmp_path):
         assert stored["detected"].all() and stored["fps"] == 10
         joints = stored["joints"][:, REDUCED, :2]
     # a person who follows herself stays where she is: the placement must be the identity, in pixels of the frame
-    with np.load(SAMPLE / "joints.npz") as true:
+    with np.load(SAMPLE_JOINTS) as true:
         assert np.linalg.norm(joints - true["target_uv"][:240:6], axis=2).mean() < 10
 
 
@@ -109,19 +109,20 @@ def test_sources_of_every_shape_and_rate(shape, fps, frames, clip, tmp_path, scr
 
 def test_the_background_stands_still_behind_a_network(clip, target, weights, tmp_path, script):
     """GEN_TYPE 3 in the target's scene: outside the person nothing moves, but for the video's compression."""
-    from Metrics import flicker, watch
+    from measuring.judging import detect_clip
+    from measuring.metrics import flicker
 
     out = tmp_path / "out.mp4"
     assert script(DanceDemo.main, "--gen-type", 3, "--checkpoint", weights[3], "--source", clip, "--target", clip,
                   "--output", out, "--layout", "result")[0] == 0
     pictures, real = list(VideoReader(out)), list(VideoReader(clip))
-    assert flicker(pictures, watch(real, 10)[2]) <= 1
+    assert flicker(pictures, detect_clip(real, 10).masks) <= 1
 
 
 def test_continuity_plans_the_whole_dance(clip, target, tmp_path, script):
     outs = [tmp_path / "plain.mp4", tmp_path / "calm.mp4"]
     for out, words in zip(outs, ([], ["--continuity", 8]), strict=True):
-        status, said, _ = script(DanceDemo.main, "--source", SAMPLE / "source.mp4", "--target", clip, "--output", out,
+        status, said, _ = script(DanceDemo.main, "--source", SAMPLE_SOURCE, "--target", clip, "--output", out,
                                  "--gen-type", 1, "--layout", "result", "--max-frames", 60, *words)
         assert status == 0 and "60 frames, 0 without" in said
     plain, calm = ([frame.astype(int) for frame in VideoReader(out)] for out in outs)
@@ -135,6 +136,32 @@ def test_continuity_plans_the_whole_dance(clip, target, tmp_path, script):
     for number in ("-1", "nan", "inf"):
         status, _, error = script(DanceDemo.main, "--gen-type", 1, "--continuity", number)
         assert status == 2 and "from 0 up" in error
+
+
+def test_a_second_run_finds_no_poses_and_gives_the_same_frames(frames, clip, target, tmp_path, script, monkeypatch):
+    """With the poses of a new source found, then from the cache with another GEN_TYPE between, then from a motion
+    file."""
+    source, motion = tmp_path / "source.mp4", tmp_path / "motion.npz"
+    with VideoWriter(source, 12) as writer:
+        for frame in frames[7:27]:
+            writer.write(frame)
+    words = ["--target", clip, "--layout", "result", "--no-window"]
+
+    def danced(name, *more):
+        out = tmp_path / name
+        status, said, error = script(DanceDemo.main, *words, "--output", out, *more)
+        assert status == 0 and "20 frames, 0 without a person" in said, error
+        with VideoReader(out) as reader:
+            assert reader.fps == 12
+            return list(reader), error
+
+    first, told = danced("first.mp4", "--source", source, "--save-motion", motion)
+    assert "poses of source.mp4" in told  # a progress bar of its own
+    monkeypatch.setattr(extraction, "detect_everyone", lambda *_, **__: pytest.fail("poses are found again"))
+    danced("other.mp4", "--source", source, "--gen-type", 1)
+    for name, given in (("second.mp4", source), ("third.mp4", motion)):
+        again, told = danced(name, "--source", given)
+        assert "poses of" not in told and all(map(np.array_equal, first, again))
 
 
 def test_sound_and_rate_are_the_sources(frames, clip, tmp_path, script):

@@ -12,9 +12,10 @@ import cv2
 import numpy as np
 import pytest
 
-from CommandLine import ROOT, UserError
-from VideoReader import NothingThere, VideoReader, ahead, index_count, latest_frame
-from VideoWriter import VideoWriter
+from common.command_line import UserError
+from common.paths import ROOT
+from picture.film import VideoWriter
+from VideoReader import NothingThere, VideoReader, index_count, latest_frame, read_ahead
 
 
 def coloured(count, width=64, height=48):
@@ -89,6 +90,9 @@ def test_uneven_frame_times_are_kept(tmp_path):
     for made in (path, copy):
         with VideoReader(made) as reader:
             assert np.allclose([seconds for seconds, _ in reader.timed()], times, atol=1e-3)
+    for start in (1, 70):  # the times count from the video's first frame, wherever the reading starts
+        with VideoReader(path, start) as reader:
+            assert np.allclose([seconds for seconds, _ in reader.timed()], times[start:], atol=1e-3)
     with VideoReader(write(tmp_path / "even.mp4", coloured(9), 30000 / 1001)) as reader:
         assert not reader.variable and [round(s * 30000 / 1001, 6) for s, _ in reader.timed()] == list(range(9))
 
@@ -146,8 +150,8 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path):
     code = f"""
 import resource, signal, sys
 import numpy as np
-from VideoWriter import VideoWriter
-from CommandLine import run
+from picture.film import VideoWriter
+from common.command_line import run
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))
 def main():
@@ -300,7 +304,7 @@ def _starts_anywhere(path, whole):
         VideoReader(path, len(whole))
 
 
-def test_ahead_is_bounded_and_ends_with_its_reader():
+def test_read_ahead_is_bounded_and_ends_with_its_reader():
     made = []
 
     def numbers():
@@ -312,7 +316,7 @@ def test_ahead_is_bounded_and_ends_with_its_reader():
             made.append("closed")
 
     before = threading.active_count()
-    items = ahead(numbers(), 4)
+    items = read_ahead(numbers(), 4)
     assert [next(items) for _ in range(3)] == [0, 1, 2]
     time.sleep(0.3)
     assert made[-1] <= 3 + 4 + 1  # taken, waiting, in hand
@@ -320,12 +324,12 @@ def test_ahead_is_bounded_and_ends_with_its_reader():
     assert made[-1] == "closed" and threading.active_count() == before
 
 
-def test_ahead_hands_over_exceptions():
+def test_read_ahead_hands_over_exceptions():
     def broken():
         yield 1
         raise ValueError("here")
 
-    items = ahead(broken())
+    items = read_ahead(broken())
     assert next(items) == 1
     with pytest.raises(ValueError, match="here"):
         next(items)

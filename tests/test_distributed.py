@@ -1,9 +1,12 @@
 """Several processes train as one does: the same curve, the same files, one voice, and all of them end.
 
 The processes are real ones, on the CPU and this machine alone: torchrun starts two that train one script after another,
-and what they leave is compared with what a process alone leaves.
+and what they leave is compared with what one process leaves.
 """
 
+import contextlib
+import importlib
+import io
 import json
 import os
 import shutil
@@ -17,15 +20,19 @@ from types import SimpleNamespace
 import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from test_training import SMALL, last, small_and_on_one_thread  # noqa: F401 - a fixture for this file, too
 
-import Distributed
 import GenGAN
 import GenVanillaNN
 import GenWarp
-import Training
-from CommandLine import ROOT, UserError
+from common.command_line import UserError
+from common.paths import ROOT
+from learning import flags, processes
+from learning import training as loop_module
+from learning.checkpoint import NetworkConfig
 
 SCRIPTS = ("GenVanillaNN", "GenGAN", "GenWarp")
+TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2")
 FABRIC = "from argparse import Namespace; from lightning_fabric.cli import main; import sys; " \
          "main(Namespace(accelerator='cpu', strategy=None, devices='2', num_nodes=1, node_rank=0, " \
          "main_address='127.0.0.1', main_port=int(sys.argv[1]), precision='32-true', script=sys.argv[2]), sys.argv[3:])"
@@ -35,31 +42,35 @@ from pathlib import Path
 
 sys.path.insert(0, {root!r})
 import torch
-import CommandLine, Distributed, Training, VideoSkeleton
+from common import command_line, paths
+from learning import processes, training
+from learning.processes import synchronise_batch_norm
 
 Path({pids!r}, str(os.getpid())).touch()
-VideoSkeleton.CACHE = Path({cache!r})
-Training.EVALUATE = 1  # a point of the curve each epoch
+paths.CACHE, paths.LOCKS = Path({cache!r}), Path({locks!r})
+training.EVALUATION_STEPS = 1  # a point of the curve for each epoch
+for name, constant, value in {small!r}:
+    setattr(importlib.import_module(name), constant, value)
 
 
 def checks():
     "What only processes that are connected can show; the first one writes it down."
     rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
-    team, told = Distributed.Team(fabric[-1]), {{}}
-    told["seeds"] = team.gather(torch.initial_seed())
-    told["threads"] = torch.get_num_threads()
-    told["any"] = team.any(False, rank == 1)
+    group, seen = processes.ProcessGroup(fabric[-1]), {{}}
+    seen["seeds"] = group.gather(torch.initial_seed())
+    seen["threads"] = torch.get_num_threads()
+    seen["any"] = group.any(False, rank == 1)
     try:
-        with team.together():
+        with group.shared_errors():
             if rank == 1:
-                raise CommandLine.UserError("the second has no disk")
-    except CommandLine.UserError as error:
-        told["errors"] = team.gather(str(error))
+                raise command_line.UserError("the second has no disk")
+    except command_line.UserError as error:
+        seen["errors"] = group.gather(str(error))
     for half in (False, True):
         torch.manual_seed(1)
         plain = torch.nn.BatchNorm2d(5)
         torch.nn.init.normal_(plain.weight)
-        shared = Distributed._synchronise(torch.nn.Sequential(plain), torch.device("cpu"))[0]
+        shared = synchronise_batch_norm(torch.nn.Sequential(plain), torch.device("cpu"))[0]
         plain = torch.nn.BatchNorm2d(5)
         plain.load_state_dict(shared.state_dict())
         x = 30 + torch.randn(6, 5, 4, 4)
@@ -73,27 +84,17 @@ def checks():
             torch.distributed.all_reduce(a.grad)
             pairs.append((a.grad / size, b.grad))
         pairs += zip(shared.buffers(), plain.buffers())
-        told["half" if half else "float"] = max(((a - b).float().norm() / b.float().norm()).item() for a, b in pairs)
+        seen["half" if half else "float"] = max(((a - b).float().norm() / b.float().norm()).item() for a, b in pairs)
     if rank == 0:
-        Path(sys.argv[1]).write_text(json.dumps(told))
+        Path(sys.argv[1]).write_text(json.dumps(seen))
 
 
-fabric, launch = [], Distributed.launch
-Distributed.launch = lambda args: fabric.append(launch(args)) or fabric[-1]
-jobs = json.loads(sys.argv[1])
-for name, *words in jobs:
+fabric, launch = [], training.launch
+training.launch = lambda args: fabric.append(launch(args)) or fabric[-1]
+for name, *words in json.loads(sys.argv[1]):
     sys.argv = [name, *words]
-    CommandLine.run(checks if name == "checks" else importlib.import_module(name).main)
+    command_line.run(checks if name == "checks" else importlib.import_module(name).main)
 """
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    """What this process itself trains is tiny, and on a busy machine threads that wait for each other take long."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")
@@ -101,27 +102,28 @@ def worker(target, tmp_path_factory):
     folder = tmp_path_factory.mktemp("worker")
     (folder / "pids").mkdir()
     path = folder / "worker.py"
-    path.write_text(WORKER.format(root=str(ROOT), cache=str(target.folder.parent), pids=str(folder / "pids")))
+    path.write_text(WORKER.format(root=str(ROOT), cache=str(target.folder.parent), locks=str(folder / "locks"),
+                                  pids=str(folder / "pids"), small=SMALL))
     return path
 
 
-def start(worker, jobs, launcher=("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2")):
+def start(worker, jobs, launcher=TORCHRUN):
     """The worker with its jobs [(script or "checks", flags...)], under a launcher, in a process that is returned."""
     words = [sys.executable, *launcher, worker, json.dumps([list(map(str, job)) for job in jobs])]
     return subprocess.Popen(words, cwd=worker.parent, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
                             env=os.environ | {"OMP_NUM_THREADS": "1"})
 
 
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-def end(running, timeout=120):
-    """(exit status, output, errors) of what `start` gave."""
-    out, error = running.communicate(timeout=timeout)
-    return running.returncode, out, error
+def stop_when_there(running, path, number):
+    """Send a signal to a launcher as soon as `path` exists. Returns what the launcher and its processes printed."""
+    deadline = time.monotonic() + 120
+    while not path.exists() and running.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.05)
+    running.send_signal(number)
+    sent = time.monotonic()
+    out, error = running.communicate(timeout=120)
+    assert running.returncode != 0 and time.monotonic() - sent < 25, error  # torchrun kills after 30 s
+    return out, error
 
 
 def alive(worker):
@@ -142,26 +144,43 @@ def job(script, clip, checkpoint, epochs, *more):
 
 
 def copied(folder, to):
-    """A folder of a training, elsewhere, for a test that goes on in it."""
+    """The checkpoint in a copy of a training's folder, for a test that goes on in it."""
     shutil.copytree(folder, to, ignore=shutil.ignore_patterns("runs"))
-    return to / "w.pth"
+    return to / "weights.pth"
 
 
 @pytest.fixture(scope="module")
 def trained(worker, clip, tmp_path_factory):
-    """The folder of what one process ("one/GenGAN" ...) and two ("two/GenGAN" ...) left, and what they printed."""
-    folder = tmp_path_factory.mktemp("trained")
-    said = {}
-    for number, launcher in (("one", ()), ("two", start.__defaults__[0])):
-        jobs = [job(script, clip, folder / number / script / "w.pth", 2) for script in SCRIPTS]
-        if number == "one":
-            jobs.append(job("GenVanillaNN", clip, folder / "whole" / "w.pth", 4))
-        else:
-            path = copied(folder / "one" / "GenVanillaNN", folder / "one, then two")
-            jobs += [job("GenVanillaNN", clip, path, 4, "--resume"), ("checks", folder / "checks.json")]
-        status, said[number], error = end(start(worker, jobs, launcher))
-        assert status == 0, error
-        assert "Warning" not in error
+    """The folder of what one process ("one/GenGAN" ...) and two ("two/GenGAN" ...) left, and what they printed.
+
+    A fourth training of the two, "stopped", has no end: it is stopped by a Ctrl-C to torchrun.
+    """
+    if sys.platform == "win32":
+        pytest.skip("signals of POSIX")
+    folder, said = tmp_path_factory.mktemp("trained"), {}
+
+    def jobs(number):
+        return [job(script, clip, folder / number / script / "weights.pth", 2) for script in SCRIPTS]
+
+    def go_on(start, way):
+        return job("GenVanillaNN", clip, copied(folder / start / "GenVanillaNN", folder / way), 4, "--resume")
+
+    def alone(*jobs):
+        with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(io.StringIO()) as out:
+            patch.setattr(loop_module, "EVALUATION_STEPS", 1)
+            for words in jobs:
+                patch.setattr(sys, "argv", list(map(str, words)))
+                importlib.import_module(words[0]).main()
+        return out.getvalue()
+
+    said["one"] = alone(*jobs("one"), job("GenVanillaNN", clip, folder / "whole" / "weights.pth", 4))
+    endless = folder / "stopped" / "weights.pth"
+    running = start(worker, [*jobs("two"), go_on("one", "one, then two"), ("checks", folder / "checks.json"),
+                             job("GenVanillaNN", clip, endless, 10 ** 6)])
+    said["two"], error = stop_when_there(running, endless, signal.SIGINT)
+    assert "Warning" not in error and error.count("interrupted") == 1, error
+    assert alive(worker) == []
+    alone(go_on("two", "two, then one"))
     return SimpleNamespace(folder=folder, said=said, checks=json.loads((folder / "checks.json").read_text()))
 
 
@@ -173,10 +192,11 @@ def curves(folder):
     return {name: [event.value for event in events.Scalars(name)] for name in events.Tags()["scalars"]}
 
 
-def last(folder):
-    return torch.load(folder / "w-last.pth", weights_only=True)
+def last_of(folder):
+    return last(SimpleNamespace(checkpoint=folder / "weights.pth"))
 
 
+@pytest.mark.journey
 @pytest.mark.parametrize("script", SCRIPTS)
 def test_two_processes_go_the_way_of_one(trained, script):
     one, two = (curves(trained.folder / number / script) for number in ("one", "two"))
@@ -187,12 +207,14 @@ def test_two_processes_go_the_way_of_one(trained, script):
     assert two["held_out/psnr"] == pytest.approx(one["held_out/psnr"], abs=0.1)  # of the weights averaged over time
 
 
+@pytest.mark.journey
 @pytest.mark.parametrize("script", SCRIPTS)
 def test_one_process_writes_and_what_it_writes_is_the_same(trained, script):
     one, two = (trained.folder / number / script for number in ("one", "two"))
     names = {path.name for path in two.iterdir()}
-    assert names == {path.name for path in one.iterdir()} == {"w.pth", "w-last.pth", "w-samples.png", "runs"}
-    a, b = last(one), last(two)
+    assert names == {path.name for path in one.iterdir()} == {"weights.pth", "weights-last.pth", "weights-samples.png",
+                                                              "runs"}
+    a, b = last_of(one), last_of(two)
     assert a.keys() == b.keys() and a["step"] == b["step"] == 8 and a["batch_size"] == b["batch_size"]
     for part, values in a["weights"].items():
         shapes = [{name: value.shape for name, value in them.items()} for them in (values, b["weights"][part])]
@@ -200,67 +222,58 @@ def test_one_process_writes_and_what_it_writes_is_the_same(trained, script):
     assert a["model"].keys() == b["model"].keys()
 
 
+@pytest.mark.journey
 def test_the_first_speaks_and_tells_the_speed(trained):
-    assert trained.said["one"].count("on cpu, ") == 4 and trained.said["two"].count("on 2 x cpu, ") == 4
-    assert trained.said["two"].count(" images/s; held-out PSNR ") == 4
+    assert trained.said["one"].count("on cpu, ") == 4 and trained.said["two"].count("on 2 x cpu, ") == 5
+    assert trained.said["two"].count(" images/s; held-out PSNR ") == 5
+    assert last_of(trained.folder / "stopped")["step"] > 0
 
 
-def test_one_then_two_and_two_then_one(trained, training, clip):
+@pytest.mark.journey
+def test_one_then_two_and_two_then_one(trained):
     """Whoever goes on goes on at the same image, as if nobody had stopped."""
-    training.checkpoint = copied(trained.folder / "two" / "GenVanillaNN", trained.folder / "two, then one")
-    training.epochs, training.resume, training.precision = 4, True, "32-true"
-    before, Training.EVALUATE = Training.EVALUATE, 1
-    try:
-        GenVanillaNN.train(training)
-    finally:
-        Training.EVALUATE = before
     whole = curves(trained.folder / "whole")["mse"]
     for name in ("one, then two", "two, then one"):
         parts = trained.folder / name
-        assert last(parts)["step"] == 16 and curves(parts)["mse"] == pytest.approx(whole[2:], abs=1e-3), name
+        assert last_of(parts)["step"] == 16 and curves(parts)["mse"] == pytest.approx(whole[2:], abs=1e-3), name
 
 
+@pytest.mark.journey
 def test_what_is_agreed_between_processes(trained):
-    told = trained.checks
-    assert len(set(told["seeds"])) == 2  # each has random numbers of its own
-    assert told["any"] == [False, True]
-    assert told["errors"] == ["the second has no disk"] * 2
-    assert told["threads"] == max(1, len(os.sched_getaffinity(0)) // 2 if hasattr(os, "sched_getaffinity")
+    seen = trained.checks
+    assert len(set(seen["seeds"])) == 2  # each has random numbers of its own
+    assert seen["any"] == [False, True]
+    assert seen["errors"] == ["the second has no disk"] * 2
+    assert seen["threads"] == max(1, len(os.sched_getaffinity(0)) // 2 if sys.platform == "linux"
                                   else os.cpu_count() // 2)
+    assert seen["float"] < 1e-4 and seen["half"] < 0.02  # batch normalisation sees the batch of both
 
 
-def test_batch_normalisation_sees_the_whole_batch(trained):
-    assert trained.checks["float"] < 1e-4 and trained.checks["half"] < 0.02
-
-
+@pytest.mark.journey
 @pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
-@pytest.mark.parametrize("how", ["Ctrl-C under torchrun", "SIGTERM under Fabric's launcher"])
-def test_a_signal_to_the_launcher_saves_and_ends_all(worker, clip, tmp_path, how):
-    checkpoint, launcher, sent = tmp_path / "w.pth", start.__defaults__[0], signal.SIGINT
-    if "Fabric" in how:
-        launcher, sent = ("-c", FABRIC, str(free_port())), signal.SIGTERM
-    running = start(worker, [job("GenVanillaNN", clip, checkpoint, 10 ** 6)], launcher)
-    deadline = time.monotonic() + 60
-    while not checkpoint.exists() and running.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.05)
-    running.send_signal(sent)
-    begin = time.monotonic()
-    status, out, error = end(running)
-    assert status != 0 and time.monotonic() - begin < 25, error  # torchrun kills after 30 s
-    assert last(tmp_path)["step"] > 0 and "on 2 x cpu" in out and error.count("interrupted") == 1
+def test_sigterm_to_the_launcher_of_fabric_saves_and_ends_all(worker, clip, tmp_path):
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    checkpoint = tmp_path / "weights.pth"
+    running = start(worker, [job("GenVanillaNN", clip, checkpoint, 10 ** 6)], ("-c", FABRIC, str(port)))
+    out, error = stop_when_there(running, checkpoint, signal.SIGTERM)
+    assert last_of(tmp_path)["step"] > 0 and "on 2 x cpu" in out and error.count("interrupted") == 1
     assert alive(worker) == []
 
 
+@pytest.mark.journey
 def test_an_error_is_told_once_and_ends_all(worker, tmp_path):
-    status, _, error = end(start(worker, [job("GenGAN", tmp_path / "nobody.mp4", tmp_path / "w.pth", 1)]))
-    assert status != 0 and error.count("error: there is no video") == 1 and "abort" not in error
+    running = start(worker, [job("GenGAN", tmp_path / "nobody.mp4", tmp_path / "weights.pth", 1)])
+    _, error = running.communicate(timeout=120)
+    assert running.returncode != 0 and error.count("error: there is no video") == 1 and "abort" not in error
     assert "worker.py\", line" not in error  # no traceback of ours
     assert alive(worker) == [] and list(tmp_path.iterdir()) == []
 
 
 @pytest.fixture
 def two_here(monkeypatch):
-    """As torchrun tells the first of two processes on a machine."""
+    """The environment of the first of two processes that torchrun starts on a machine."""
     for name, value in {"TORCHELASTIC_RUN_ID": "1", "WORLD_SIZE": 2, "LOCAL_WORLD_SIZE": 2, "RANK": 0, "LOCAL_RANK": 0,
                         "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": 1}.items():
         monkeypatch.setenv(name, str(value))
@@ -269,30 +282,30 @@ def two_here(monkeypatch):
 def test_what_several_processes_can_not_do_is_said_before_they_connect(training, two_here, monkeypatch):
     training.batch_size = 7
     with pytest.raises(UserError, match="--batch-size 7 is no multiple of the 2 processes"):
-        Distributed.launch(training)
+        processes.launch(training)
     monkeypatch.setenv("LT_STRATEGY", "deepspeed")
     with pytest.raises(UserError, match="use ddp"):
-        Distributed.launch(training)
+        processes.launch(training)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: True)
     training.device = "cuda"
     with pytest.raises(UserError, match="2 processes for 1 GPUs"):
-        Distributed.launch(training)
+        processes.launch(training)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
     training.device = "mps"
     with pytest.raises(UserError, match="--device cpu"):
-        Distributed.launch(training)
+        processes.launch(training)
 
 
 def test_the_precision_of_a_device(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: True)
-    assert Distributed.pick_precision(torch.device("cuda")) == "bf16-mixed"
+    assert flags.pick_precision(torch.device("cuda")) == "bf16-mixed"
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: False)
-    assert Distributed.pick_precision(torch.device("cuda")) == "16-mixed"
-    assert Distributed.pick_precision(torch.device("mps")) == "32-true"
+    assert flags.pick_precision(torch.device("cuda")) == "16-mixed"
+    assert flags.pick_precision(torch.device("mps")) == "32-true"
     with pytest.raises(UserError, match="no tpu device"):
-        Distributed.pick_device("tpu")
+        flags.pick_device("tpu")
 
 
 class Probe(torch.nn.Linear):
@@ -307,18 +320,20 @@ def test_autocast_is_what_the_flag_says_or_else_the_launcher(training, monkeypat
     training.precision = flag
     if launcher:
         monkeypatch.setenv("LT_PRECISION", launcher)
-    fabric = Distributed.launch(training)
+    fabric = processes.launch(training)
     probe = Probe(2, 2)
-    network, _ = Distributed.setup(fabric, training, probe, torch.optim.Adam(probe.parameters()))
+    network, _ = processes.setup(fabric, training, probe, torch.optim.Adam(probe.parameters()))
     assert network(torch.ones(1, 2)).dtype == torch.float32 and probe.seen == seen
 
 
 @pytest.mark.parametrize("kind", ["cpu", "cuda"])
-def test_memory_is_pinned_for_a_gpu(training, kind):
-    fabric = SimpleNamespace(device=torch.device(kind), world_size=1, global_rank=0, is_global_zero=True)
-    network = SimpleNamespace(module=GenVanillaNN.GenNNSkeImToImage(64))
+def test_memory_is_pinned_for_a_gpu(training, kind, monkeypatch):
+    fabric = SimpleNamespace(device=torch.device(kind), world_size=1, global_rank=0, is_global_zero=True,
+                             setup=lambda network, optimizer: (SimpleNamespace(module=network), optimizer))
+    monkeypatch.setattr(loop_module, "launch", lambda args: fabric)
     training.dry_run = True
-    loop = Training.Loop(fabric, training, "GenVanillaNN", {"pose": "image"}, {"model": network}, {})
+    loop = loop_module.Training(training, "GenVanillaNN", NetworkConfig("image", 64),
+                                {"model": (GenVanillaNN.build, GenVanillaNN.LEARNING_RATE)})
     assert loop._loader.pin_memory == (kind == "cuda")
 
 
@@ -326,17 +341,17 @@ def test_compiled_it_trains_the_same_network(training, monkeypatch):
     """By a backend that needs no compiler: what is asked here is that checkpoints stay as they are."""
     training.epochs, training.precision = 1, "32-true"
     GenVanillaNN.train(training)
-    plain = torch.load(training.checkpoint.with_name("weights-last.pth"), weights_only=True)
+    plain = last(training)
     compiled, calls = torch.compile, []
     monkeypatch.setattr(torch, "compile", lambda network, **_: calls.append(1) or compiled(network, backend="eager"))
-    monkeypatch.setattr(Distributed, "shutil", SimpleNamespace(which=lambda name: name))
+    monkeypatch.setattr(processes, "shutil", SimpleNamespace(which=lambda name: name))
     training.compile = True
     GenVanillaNN.train(training)
-    other = torch.load(training.checkpoint.with_name("weights-last.pth"), weights_only=True)
+    other = last(training)
     assert calls and plain["weights"]["model"].keys() == other["weights"]["model"].keys()
     for name, value in plain["model"].items():
         assert torch.allclose(value, other["model"][name], atol=1e-3), name
-    monkeypatch.setattr(Distributed, "shutil", SimpleNamespace(which=lambda name: None))
+    monkeypatch.setattr(processes, "shutil", SimpleNamespace(which=lambda name: None))
     with pytest.raises(UserError, match="leave --compile out"):
         GenVanillaNN.train(training)
 

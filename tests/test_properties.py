@@ -10,16 +10,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-import PoseScan
-from Checkpoint import load_checkpoint
-from CommandLine import UserError
-from PoseTrack import mend, smooth
-from Retarget import Retarget, body_height, bone_lengths
+from common.command_line import UserError
+from common.files import load_arrays
+from learning.checkpoint import load_checkpoint
+from motion import extraction
+from motion.body import body_height, bone_lengths
+from motion.following import FoundPeople
+from motion.mending import mend, smooth, steady
+from motion.retargeting import LiveRetargeting, Retargeting, place
+from motion.track import Track
 from Skeleton import Skeleton
-from Storage import stored_arrays
 from VideoSkeleton import VideoSkeleton
 
-# the same examples in each run: a test that fails, fails for everybody
+# The examples are the same in each run: a test that fails, fails for everybody.
 often = settings(max_examples=100, deadline=None, derandomize=True, database=None)
 floats = st.floats(-1e6, 1e6, width=32)
 skeletons = st.builds(Skeleton, arrays(np.float32, (33, 3), elements=floats),
@@ -45,40 +48,46 @@ def test_any_skeleton_can_be_drawn_moved_and_compared(a, b, height, width):
     assert np.allclose(there_and_back.joints, a.joints, rtol=1e-5, atol=1e-5)
 
 
+def placed_on(target, joints):
+    """The poses (N, 33, 3) of a source on the body of a target that has nothing but joints."""
+    retargeting = Retargeting(target)
+    retargeting.fit(joints)
+    return retargeting.apply(joints)
+
+
 @often
 @given(st.integers(0, 10 ** 6), st.integers(1, 30), st.floats(0.05, 20), st.floats(-5, 5), st.floats(-5, 5))
 def test_placing_does_not_depend_on_where_and_how_large_the_source_is(seed, count, scale, x, y):
-    target = SimpleNamespace(joints=bodies(seed + 1, 20))
-    source = bodies(seed, count)
-    moved = source * np.float32(scale) + np.float32([x, y, 0])
-    near, far = (Retarget(target, joints) for joints in (source, moved))
-    for one, other in zip(source, moved, strict=True):
-        placed, again = (retarget.place(Skeleton(joints, np.ones(33)))
-                         for retarget, joints in ((near, one), (far, other)))
-        assert np.isfinite(placed.joints).all()
-        assert np.allclose(placed.joints[:, :2], again.joints[:, :2], atol=2e-3)
+    target, source = SimpleNamespace(joints=bodies(seed + 1, 20)), bodies(seed, count)
+    near, far = placed_on(target, source), placed_on(target, source * np.float32(scale) + np.float32([x, y, 0]))
+    assert np.isfinite(near).all()
+    assert np.allclose(near[:, :, :2], far[:, :, :2], atol=2e-3)
 
 
 @often
 @given(arrays(np.float32, st.tuples(st.integers(1, 12), st.just(33), st.just(3)), elements=floats))
-def test_any_track_can_be_measured_and_placed(joints):
+def test_any_poses_can_be_measured_and_placed(joints):
     target = SimpleNamespace(joints=bodies(0, 10))
     assert np.isfinite(bone_lengths(joints)).all() and body_height(joints) >= 0
     if body_height(joints) > 1e-3:
-        placed = Retarget(target, joints).place(Skeleton(joints[0], np.ones(33)))
-        assert placed.joints.shape == (33, 3) and not np.isnan(placed.joints).any()
+        placed = placed_on(target, joints)
+        assert placed.shape == joints.shape and not np.isnan(placed).any()
+        live = LiveRetargeting(target)
+        assert all(not np.isnan(live.place(Skeleton(pose, np.ones(33))).joints).any() for pose in joints
+                   if body_height(pose[None]) > 1e-3)
 
 
 @often
 @given(st.integers(0, 10 ** 6), st.lists(st.booleans(), min_size=2, max_size=60), st.floats(5, 60))
-def test_a_track_with_any_absences_is_mended_and_smoothed(seed, seen, fps):
+def test_poses_with_any_absences_are_mended_and_smoothed(seed, seen, fps):
     joints = bodies(seed, len(seen))
     joints[~np.array(seen)] = np.nan
     seconds = np.arange(len(seen)) / fps
     whole, visibility = mend(joints, np.ones((len(seen), 33), np.float32), seconds, (1.0, 1.0))
-    steady = smooth(whole, visibility, seconds)
+    smoothed = smooth(whole, visibility, seconds)
     absent = np.isnan(whole[:, 0, 0])
-    assert np.array_equal(np.isnan(steady).all((1, 2)), absent) and np.array_equal(np.isnan(steady).any((1, 2)), absent)
+    assert np.array_equal(np.isnan(smoothed).all((1, 2)), absent)
+    assert np.array_equal(np.isnan(smoothed).any((1, 2)), absent)
     first, last = (np.flatnonzero(seen)[[0, -1]] if any(seen) else (0, -1))
     assert absent[:first].all() and absent[last + 1:].all()  # nobody is invented before and after
 
@@ -90,10 +99,67 @@ def test_a_track_with_any_absences_is_mended_and_smoothed(seed, seen, fps):
 def test_what_is_stored_comes_back(tmp_path_factory, content):
     path = tmp_path_factory.getbasetemp() / "stored.npz"
     np.savez(path, **content)
-    back = stored_arrays(path)
+    back = load_arrays(path)
     assert back.keys() == content.keys()
     assert all((back[name].dtype, back[name].shape, back[name].tobytes()) ==
                (content[name].dtype, content[name].shape, content[name].tobytes()) for name in back)
+
+
+frame_numbers = st.integers(0, 19)
+numbers = st.floats(width=32) | st.sampled_from([0.0, 1.0, -1.0, 1e30])  # NaN and infinity, too
+changes = st.lists(st.one_of(
+    st.tuples(st.just("absent"), frame_numbers), st.tuples(st.just("one joint"), frame_numbers, numbers),
+    st.tuples(st.just("all joints"), frame_numbers, numbers), st.tuples(st.just("visibility"), frame_numbers, numbers),
+    st.tuples(st.just("a wait"), frame_numbers, st.floats()), st.tuples(st.just("one time"), st.floats()),
+    st.tuples(st.just("fps"), st.floats()),
+    st.tuples(st.just("size"), st.integers(-5, 10 ** 12), st.integers(-5, 10 ** 12)),
+    st.tuples(st.just("shots"), st.lists(st.integers(-2, 25), max_size=4))), max_size=3)
+
+
+def strange_track(count, changes):
+    """A track of `count` frames in which a few things were changed, so that it may be that of no person."""
+    joints, visibility, seconds = bodies(0, count), np.ones((count, 33), np.float32), np.arange(count) / 25
+    fps, size, shots = 25.0, (640, 480), np.zeros(1, int)
+    for what, first, *more in changes:
+        frame = min(first, count - 1) if isinstance(first, int) else 0
+        if what == "absent":
+            joints[frame] = np.nan
+        elif what == "one joint":
+            joints[frame, 5, 1] = more[0]
+        elif what == "all joints":
+            joints[frame] = more[0]
+        elif what == "visibility":
+            visibility[frame] = more[0]
+        elif what == "a wait":
+            seconds[frame:] += more[0]
+        elif what == "one time":
+            seconds[:] = first
+        elif what == "fps":
+            fps = first
+        elif what == "size":
+            size = (first, *more)
+        else:
+            shots = np.array(first, int)
+    return Track(joints, visibility, seconds, shots, size, fps, np.ones(count, bool))
+
+
+@pytest.mark.filterwarnings("error")
+@settings(often, max_examples=300)
+@given(st.integers(1, 20), changes)
+def test_any_motion_file_is_refused_or_dances(tmp_path_factory, count, changes):
+    """What is taken gives finite poses, and times that a film can hold. No warning of numpy tells of an overflow."""
+    path, target = tmp_path_factory.getbasetemp() / "motion.npz", SimpleNamespace(joints=bodies(0, 10))
+    strange_track(count, changes).save(path)
+    try:
+        track = Track.load(path)
+    except UserError as error:
+        assert "is no motion file" in str(error)
+        return
+    placed = place(steady(track), target)
+    assert len(placed) == count and placed.variable in (True, False)
+    assert np.isfinite(placed.joints[placed.present]).all() and np.isnan(placed.joints[~placed.present]).all()
+    assert 0 <= track.seconds[0] <= track.seconds[-1] < 1e9 and 0.01 < track.fps < 1e4
+    assert track.shots[0] == 0 and all(shot.stop > shot.start for shot in track.shot_slices)
 
 
 def npz(shape, kind, data):
@@ -116,27 +182,36 @@ strangers = st.one_of(
 @given(strangers)
 def test_no_file_of_a_stranger_is_more_than_refused(target, tmp_path_factory, data):
     folder = tmp_path_factory.getbasetemp() / "strange"
-    folder.mkdir(exist_ok=True)
-    for name in ("skeletons.npz", "segment-000000.npz", "w.pth", "frames.bin", "masks.bin", "plate.png"):
+    (folder / "target").mkdir(parents=True, exist_ok=True)
+    for name in ("poses.npz", "masks.bin", "segment-000000.npz", "w.pth", "motion.npz", "target/skeletons.npz",
+                 "target/frames.bin", "target/plate.png"):
         (folder / name).write_bytes(data)
     with pytest.raises(UserError, match="is damaged"):
-        VideoSkeleton(target.path, folder)
+        FoundPeople(folder)
+    with pytest.raises(UserError, match="is damaged"):
+        VideoSkeleton(target.path, folder / "target")
     with pytest.raises(UserError, match="is no checkpoint"):
         load_checkpoint(folder / "w.pth", "GenGAN", "a command")
-    assert PoseScan._read(folder, 0) is None
+    with pytest.raises(UserError, match="is no motion file"):
+        Track.load(folder / "motion.npz")
+    assert extraction._read_segment(folder, 0) is None
 
 
 @often
-@given(st.integers(0, 3), st.integers(0, 10 ** 6))
-def test_no_cut_off_cache_is_more_than_refused(target, tmp_path_factory, which, place):
+@given(st.sampled_from(["poses.npz", "masks.bin", "target/skeletons.npz", "target/frames.bin", "target/plate.png"]),
+       st.integers(0, 10 ** 6))
+def test_no_cut_off_cache_is_more_than_refused(target, tmp_path_factory, cut, place):
     folder = tmp_path_factory.getbasetemp() / "cut off"
-    folder.mkdir(exist_ok=True)
-    names = ["skeletons.npz", "frames.bin", "masks.bin", "plate.png"]
-    for name in names:
-        (folder / name).write_bytes((target.folder / name).read_bytes())
-    whole = (folder / names[which]).read_bytes()
-    (folder / names[which]).write_bytes(whole[:place % len(whole)])
+    (folder / "target").mkdir(parents=True, exist_ok=True)
+    for name in ("poses.npz", "masks.bin", "target/skeletons.npz", "target/frames.bin", "target/plate.png"):
+        original, copied = target.folder.parent / name.replace("target", target.folder.name), folder / name
+        size = original.stat().st_size
+        if name == cut:
+            copied.write_bytes(original.read_bytes()[:place % size])
+        elif not copied.exists() or copied.stat().st_size != size:  # it is whole again
+            copied.write_bytes(original.read_bytes())
     with pytest.raises(UserError, match=r"damaged.*delete"):
-        broken = VideoSkeleton(target.path, folder)
+        FoundPeople(folder)
+        broken = VideoSkeleton(target.path, folder / "target")
         for index in range(len(broken)):
             broken.image(index), broken.mask(index)

@@ -1,0 +1,1 @@
+"""What the trained generators share: tensors and datasets, checkpoints, devices, and the training loop."""

@@ -1,0 +1,108 @@
+"""What Benchmark.py measures with: timing, runs of the demo, an empty cache, checkpoints with random weights, and the
+loops that one would write without this project."""
+
+import contextlib
+import json
+import subprocess
+import sys
+import tempfile
+import timeit
+from dataclasses import asdict
+from pathlib import Path
+from statistics import median
+from unittest.mock import patch
+
+import cv2
+import numpy as np
+
+import GenVanillaNN
+import GenWarp
+from common import paths
+from common.command_line import UserError, quiet_stderr
+from common.paths import ROOT
+from learning.checkpoint import SCHEMA, NetworkConfig, save_checkpoint
+from motion.detector import find_model
+
+# The demo with the cache at its first argument. At the end it prints its peak memory in KiB, 0 where there is no /proc.
+DEMO = """
+import sys
+from pathlib import Path
+from common import command_line, paths
+paths.CACHE = Path(sys.argv.pop(1))
+import DanceDemo
+command_line.run(DanceDemo.main)
+status = Path("/proc/self/status")
+print(status.read_text().split("VmHWM:")[1].split()[0] if status.exists() else 0)
+"""
+
+
+def median_seconds(repeats, *calls):
+    """The median seconds that each of `calls` takes. They take turns, so a busy machine is busy for all of them."""
+    times = [timeit.timeit(call, number=1) for call in calls * repeats]
+    return [median(times[number::len(calls)]) for number in range(len(calls))]
+
+
+def run_demo(*words):
+    """Run the demo with these words of its command line, in a new process that uses the cache of this one. Returns the
+    MB that it took at its peak (0: unknown) and its report (a dict). Raises UserError with its last line of errors."""
+    with tempfile.TemporaryDirectory() as folder:
+        film, report = Path(folder) / "film.mp4", Path(folder) / "report.json"
+        words = [paths.CACHE, "--output", film, "--report", report, "--no-window", *words]
+        done = subprocess.run([sys.executable, "-c", DEMO, *map(str, words)], cwd=ROOT, capture_output=True, text=True)
+        if done.returncode:
+            raise UserError(f"the demo failed: {(done.stderr.strip() or 'it was killed').splitlines()[-1]}")
+        return int(done.stdout.split()[-1]) * 1024 / 1e6, json.loads(report.read_text())
+
+
+@contextlib.contextmanager
+def empty_cache():
+    """In the block the cache is an empty temporary folder, whose Path it yields, so that all is found anew."""
+    with tempfile.TemporaryDirectory() as folder, patch.object(paths, "CACHE", Path(folder)):
+        yield paths.CACHE
+
+
+def write_untrained(entry, target, image_size, path):
+    """Write a checkpoint with random weights for a GeneratorEntry that has a network. Returns `path`."""
+    config = NetworkConfig("reduced" if "ske" in entry.arguments else "image", image_size)
+    network = GenWarp.build() if entry.network == "GenWarp" else GenVanillaNN.build(config)
+    save_checkpoint({"schema": SCHEMA, "generator": entry.network, "target": target.identity, "config": asdict(config),
+                     "model": network.state_dict()}, path)
+    return path
+
+
+def bare_read(video):
+    """Yield the frames of a video by OpenCV's reader alone."""
+    capture = cv2.VideoCapture(str(video))
+    while (read := capture.read())[0]:
+        yield read[1]
+
+
+def bare_detection(frames, mask=False):
+    """Detect a pose in each frame as MediaPipe's own example does, and keep nothing."""
+    import mediapipe as mp
+    from mediapipe.tasks.python import BaseOptions, vision
+
+    options = vision.PoseLandmarkerOptions(base_options=BaseOptions(model_asset_path=str(find_model())),
+                                           running_mode=vision.RunningMode.VIDEO, output_segmentation_masks=mask)
+    with quiet_stderr(), vision.PoseLandmarker.create_from_options(options) as landmarker:
+        for number, frame in enumerate(frames):
+            image = mp.Image(mp.ImageFormat.SRGB, cv2.cvtColor(frame, cv2.COLOR_BGR2RGB))
+            landmarker.detect_for_video(image, round(number * 1000 / 30))
+
+
+class ImageFiles:
+    """The first `count` pairs of a PoseDataset as such code is usually written: for each, a full-size PNG file in
+    `folder` is decoded and reduced."""
+
+    def __init__(self, target, dataset, folder, count):
+        self._dataset, self._folder, self._count = dataset, folder, count
+        for index in range(count):
+            cv2.imwrite(str(folder / f"{index}.png"), np.dstack([target.image(index), target.mask(index)]))
+
+    def __len__(self):
+        return self._count
+
+    def __getitem__(self, index):
+        image = cv2.imread(str(self._folder / f"{index}.png"), cv2.IMREAD_UNCHANGED)
+        image = cv2.resize(image, self._dataset.images.shape[2:])
+        return self._dataset[index][0], np.ascontiguousarray(image.transpose(2, 0, 1))

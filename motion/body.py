@@ -1,0 +1,69 @@
+"""The human body as MediaPipe's landmarks show it: its bones, its two sides, and their lengths.
+
+In all functions `joints` is a float array (..., 33, 3) as in `Skeleton`: x, y, z on one scale.
+"""
+
+import numpy as np
+
+from Skeleton import ANKLES, HIPS, NOSE, SHOULDERS
+
+KNEES = (25, 26)
+
+# The skeleton as a tree: (child, parent, landmarks that move with the child), parents first. A pair of landmarks stands
+# for the point halfway between them. The first parent, the middle of the hips, is the root.
+BONES = [
+    (SHOULDERS, HIPS, ()), (11, SHOULDERS, ()), (12, SHOULDERS, ()), (NOSE, SHOULDERS, tuple(range(1, 11))),
+    (13, 11, ()), (14, 12, ()), (15, 13, (17, 19, 21)), (16, 14, (18, 20, 22)),
+    (23, HIPS, ()), (24, HIPS, ()), (25, 23, ()), (26, 24, ()), (27, 25, (29, 31)), (28, 26, (30, 32)),
+]
+ARMS_AND_LEGS = [bone for bone in BONES if bone[0] in (13, 14, 15, 16, 25, 26, 27, 28)]  # they hide behind the body
+MIRRORED_BONES = [(1, 2), (4, 5), (6, 7), (8, 9), (10, 11), (12, 13)]  # pairs of numbers in BONES: left and right
+
+# Landmarks on the left and on the right that change places together: the arms with the face, and the legs.
+SIDES = [([11, 13, 15, 17, 19, 21, 1, 2, 3, 7, 9], [12, 14, 16, 18, 20, 22, 4, 5, 6, 8, 10]),
+         ([23, 25, 27, 29, 31], [24, 26, 28, 30, 32])]
+
+# Lengths and places are percentiles over a track, because the extremes are errors of the detector.
+LONGEST = 80  # a bone is longest where it lies in the picture plane, and shorter in every other direction
+STANDING = 90  # a body is longest where it stands, and shorter where it bends
+GROUND = 90  # the lower ankle is lowest on the ground, and higher in a jump; y points down
+
+
+def landmark_point(joints, landmark):
+    """(..., 3): the place of a landmark, or of the point halfway between a pair of landmarks."""
+    return joints[..., landmark, :] if isinstance(landmark, int) else joints[..., landmark, :].mean(-2)
+
+
+def body_lengths(joints):
+    """(N,): the length of each body of a track (N, 33, 3), in the picture plane, from the nose to the ankles."""
+    chain = np.stack([landmark_point(joints, landmark) for landmark in (NOSE, SHOULDERS, HIPS, KNEES, ANKLES)])
+    return np.linalg.norm(np.diff(chain[:, :, :2], axis=0), axis=2).sum(0)
+
+
+def body_height(joints):
+    """float: the length of the body of a track (N, 33, 3) while it stands."""
+    return float(np.percentile(body_lengths(joints), STANDING))
+
+
+def bone_lengths(joints):
+    """float (14,): how long each of BONES is in a track (N, 33, 3) where nothing foreshortens it; left as right."""
+    lengths = np.array([np.percentile(_length(landmark_point(joints, child) - landmark_point(joints, parent)), LONGEST)
+                        for child, parent, _ in BONES])
+    for pair in MIRRORED_BONES:
+        lengths[list(pair)] = lengths[list(pair)].mean()
+    return lengths
+
+
+def lower_ankle(joints):
+    """(N,): y of the lower ankle of each body of a track (N, 33, 3)."""
+    return joints[:, ANKLES, 1].max(1)
+
+
+def standing_point(joints):
+    """(x, y) of where the body of a track (N, 33, 3) stands: below the middle of its hips, on the ground."""
+    return np.array([np.median(landmark_point(joints, HIPS)[:, 0]), np.percentile(lower_ankle(joints), GROUND)])
+
+
+def _length(vectors):
+    """The lengths in the picture plane of vectors (N, 3)."""
+    return np.linalg.norm(vectors[:, :2], axis=1)

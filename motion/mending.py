@@ -1,0 +1,179 @@
+"""A track made whole and steady: left and right kept apart, hidden limbs and gaps filled, jitter smoothed.
+
+Each frame is mended by the frames before and after it, so nothing lags. Nothing is carried across a cut.
+"""
+
+from itertools import pairwise
+
+import numpy as np
+from scipy.ndimage import maximum_filter1d
+
+from motion.body import ARMS_AND_LEGS, SIDES, body_lengths
+
+GAP = 1.0  # seconds: a shorter absence, of the person or of one limb, is filled; after a longer one the person is gone
+FLASH = 1 / 3  # seconds: a person who is seen for a shorter time between absences and cuts is an error of the detector
+HIDDEN = 0.5  # visibility below which the place of a landmark is a guess
+MIN_FLIP = 0.08  # body heights that the two sides must be apart before a change of sides is believed and undone
+STILL_REACH = 7 / 30  # seconds before and after a frame from which a joint at rest is smoothed
+FAST_REACH = 2.5 / 30  # seconds from which a fast joint is smoothed, so that fast moves keep their height
+SLOW = 0.3  # body heights a second up to which a joint counts as at rest
+FAST = 1.2  # body heights a second from which a joint counts as fast
+SWING = 0.1  # seconds: a joint is at rest only if it is slow in all frames that are this near
+BLOCK = 4096  # frames that are smoothed at a time, so that a long video does not fill the memory
+
+
+def steady(track):
+    """The track, mended and smoothed, for a source. A shot shorter than FLASH counts only if it is the whole video."""
+    mended = mend_track(track, keep_short_shots=len(track.shots) == 1)
+    joints = mended.joints.copy()
+    for shot in track.shot_slices:
+        joints[shot] = smooth(joints[shot], mended.visibility[shot], track.seconds[shot])
+    return mended.with_poses(joints, mended.visibility)
+
+
+def mend_track(track, keep_short_shots=True):
+    """The track with each of its shots mended; see `mend`."""
+    joints, visibility = track.joints.copy(), track.visibility.copy()
+    for shot in track.shot_slices:
+        joints[shot], visibility[shot] = mend(joints[shot], visibility[shot], track.seconds[shot], track.bounds,
+                                              keep_short_shots)
+    return track.with_poses(joints, visibility)
+
+
+def mend(joints, visibility, seconds, bounds, keep_short=True):
+    """The poses of one shot with flips undone, hidden limbs carried on and absences filled: new (joints, visibility).
+
+    joints (N, 33, 3), NaN in frames without the person, as frames of long absences stay; visibility (N, 33); seconds
+    (N,); bounds (width, height) of the picture in the joints' unit; keep_short: a shot shorter than FLASH is kept.
+    """
+    joints, visibility = joints.astype(np.float32), visibility.astype(np.float32)
+    seen = np.flatnonzero(~np.isnan(joints[:, 0, 0]))
+    if len(seen):
+        some, sure, times = joints[seen], visibility[seen], seconds[seen]
+        _undo_flips(some, sure, times)
+        _carry_hidden(some, sure, times, bounds)
+        joints[seen], visibility[seen] = some, sure
+        _fill(joints, visibility, seconds, seen)
+    if not keep_short or seconds[-1] - seconds[0] >= FLASH:
+        for start, stop in _runs(~np.isnan(joints[:, 0, 0])):
+            if seconds[stop - 1] - seconds[start] < FLASH:
+                joints[start:stop] = np.nan
+    return joints, visibility
+
+
+def _undo_flips(joints, visibility, seconds):
+    """Undo, in place, changes of left and right that change back within GAP."""
+    if len(joints) < 3:
+        return
+    apart = body_lengths(joints)[1:] * MIN_FLIP
+    for left, right in SIDES:
+        pairs = np.array([left[:3], right[:3]])  # the first three landmarks of each side decide
+        now, before = joints[1:, pairs, :2], joints[:-1, pairs, :2]  # (N - 1, 2 sides, 3 landmarks, 2)
+        kept = np.linalg.norm(now - before, axis=3).mean((1, 2))
+        swapped = np.linalg.norm(now[:, ::-1] - before, axis=3).mean((1, 2))
+        changes = (np.flatnonzero((swapped < kept / 2) & (kept > apart)) + 1).tolist()
+        while len(changes) > 1:  # the shortest time between two changes first, because a flip is short
+            first = int(np.diff(seconds[changes]).argmin())
+            start, stop = changes[first:first + 2]
+            if seconds[stop] - seconds[start] > GAP:
+                break
+            for values in (joints, visibility):
+                values[start:stop, left + right] = values[start:stop, right + left]
+            del changes[first:first + 2]
+
+
+def _carry_hidden(joints, visibility, seconds, bounds):
+    """Replace, in place, limbs that are hidden or outside the picture for up to GAP: each bone turns from the last
+    direction in which it was seen to the next one, and starts where its parent is."""
+    guessed = joints.copy()
+    outside = ((guessed[:, :, :2] < 0) | (guessed[:, :, :2] > np.asarray(bounds))).any(2)
+    unsure = (visibility < HIDDEN) | outside
+    for child, parent, carried in ARMS_AND_LEGS:
+        known = np.flatnonzero(~unsure[:, child])
+        for number in np.flatnonzero(unsure[:, child]):
+            place = np.searchsorted(known, number)
+            if not 0 < place < len(known):
+                continue
+            before, after = known[place - 1], known[place]
+            if seconds[after] - seconds[before] > GAP:
+                continue
+            share = (seconds[number] - seconds[before]) / max(seconds[after] - seconds[before], 1e-9)
+            for landmark in (child, *carried):
+                bone = guessed[[before, after], landmark] - guessed[[before, after], parent]
+                joints[number, landmark] = joints[number, parent] + bone[0] * (1 - share) + bone[1] * share
+                visibility[number, landmark] = HIDDEN
+
+
+def _fill(joints, visibility, seconds, seen):
+    """Fill, in place, absences of up to GAP between the frames `seen` with a straight line."""
+    for before, after in pairwise(seen):
+        if after > before + 1 and seconds[after] - seconds[before] <= GAP:
+            share = (seconds[before + 1:after] - seconds[before]) / max(seconds[after] - seconds[before], 1e-9)
+            for values in (joints, visibility):
+                weight = share.reshape(-1, *[1] * (values.ndim - 1))
+                values[before + 1:after] = values[before] * (1 - weight) + values[after] * weight
+            visibility[before + 1:after] = np.minimum(visibility[before + 1:after], HIDDEN)
+
+
+def _runs(flags):
+    """int (runs, 2): where each run of True starts and stops."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[0], flags.astype(int), [0]])))
+    return edges.reshape(-1, 2)
+
+
+def smooth(joints, visibility, seconds):
+    """The joints (N, 33, 3) of one shot without the detector's jitter, and without a lag; NaN frames stay NaN.
+
+    At each frame a parabola is fitted to the frames around it (Savitzky and Golay 1964; weighted as in Cleveland's
+    loess, 1979, and by the square of visibility (N, 33)). The fit reaches STILL_REACH for a joint at rest and shrinks to
+    FAST_REACH for a fast one: one reach for all joints would either tremble or flatten fast moves. seconds: (N,).
+    """
+    between = np.median(np.diff(seconds)) if len(seconds) > 1 else 1.0
+    swing = round(SWING / max(between, 1e-3) + 1e-6)  # frames
+    result = np.empty(joints.shape, np.float32)
+    for start in range(0, len(joints), BLOCK):
+        stop = min(start + BLOCK, len(joints))
+        # A frame depends on how fast its neighbours are, and these on all frames within the fit's reach.
+        first = np.searchsorted(seconds, seconds[max(start - swing, 0)] - STILL_REACH)
+        last = np.searchsorted(seconds, seconds[min(stop + swing, len(joints)) - 1] + STILL_REACH, "right")
+        piece = _smooth_block(joints[first:last], visibility[first:last], seconds[first:last], swing)
+        result[start:stop] = piece[start - first:stop - first]
+    return result
+
+
+def _smooth_block(joints, visibility, seconds, swing):
+    """`smooth` for frames that fit into memory; swing: SWING in frames."""
+    present = ~np.isnan(joints[:, 0, 0])
+    weight = np.where(present[:, None], np.maximum(visibility, 0.05) ** 2, 0)
+    values = np.where(present[:, None, None], joints, 0).astype(np.float64)
+    slow, slope = _fit_parabolas(values, weight, seconds, STILL_REACH)
+    fast, _ = _fit_parabolas(values, weight, seconds, FAST_REACH)
+    speed = np.linalg.norm(slope[:, :, :2], axis=2) / np.maximum(body_lengths(values), 1e-6)[:, None]
+    speed[~present] = 0
+    speed = maximum_filter1d(speed, 2 * swing + 1, axis=0)  # where a swing turns, it is slow for a moment only
+    share = np.clip((speed - SLOW) / (FAST - SLOW), 0, 1)[:, :, None]
+    return np.where(present[:, None, None], slow * (1 - share) + fast * share, np.nan)
+
+
+def _fit_parabolas(values, weight, seconds, reach):
+    """Value and slope, each (N, J, 3), at every frame of the parabola fitted to the frames within `reach` seconds.
+    values: float (N, J, 3); weight: (N, J); seconds: (N,)."""
+    count = len(values)
+    left = np.arange(count) - np.searchsorted(seconds, seconds - reach, "right")
+    right = np.searchsorted(seconds, seconds + reach, "left") - 1 - np.arange(count)
+    moments, sums = np.zeros((*weight.shape, 5)), np.zeros((*values.shape, 3))
+    for offset in range(-max(left.max(), 0), max(right.max(), 0) + 1):
+        here = np.arange(max(0, -offset), min(count, count - offset))
+        time = (seconds[here + offset] - seconds[here]) / reach
+        kernel = np.clip(1 - np.abs(time) ** 3, 0, None) ** 3
+        factor = weight[here + offset] * kernel[:, None]
+        for power in range(5):
+            term = factor * (time ** power)[:, None]
+            moments[here, :, power] += term
+            if power < 3:
+                sums[here, :, :, power] += term[:, :, None] * values[here + offset]
+    matrix = moments[:, :, np.add.outer(np.arange(3), np.arange(3))]
+    # A small ridge on slope and bend: with one or two frames in reach they are 0 instead of undefined.
+    matrix = matrix + np.diag([0, 1, 1]) * 1e-6 * moments[:, :, :1, None] + np.eye(3) * 1e-12
+    fit = np.linalg.solve(matrix, sums.swapaxes(2, 3))  # (N, J, 3 powers, 3 axes)
+    return fit[:, :, 0], fit[:, :, 1] / reach

@@ -1,0 +1,116 @@
+"""The motion of one person in one video, as plain arrays: what is found once, kept, and shared without the video."""
+
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from common.command_line import UserError
+from common.files import atomic_write, load_arrays
+from Skeleton import Skeleton
+
+ARRAYS = ("joints", "visibility", "seconds", "shots", "found")
+KINDS = (np.float32, np.float32, np.float64, np.integer, np.bool_)  # the types of these arrays
+FARTHEST = 100.0  # lengths of the picture's longer side: no detector puts a joint farther away
+LONGEST = 1e7  # seconds, about four months: no video is longer
+LARGEST = 1e5  # pixels: no picture has a longer side
+
+
+@dataclass(frozen=True, eq=False)
+class Track:
+    """One person in the N frames of a video.
+
+    joints: float32 (N, 33, 3) as in Skeleton, in units of the picture's longer side; NaN in frames without the person.
+        After `motion.retargeting.place`, in units of the target's canvas.
+    visibility: float32 (N, 33) in [0, 1]. seconds: float64 (N,), the time of each frame since the first one. shots: int
+    (S,), the numbers of the frames with which the shots begin, 0 first. size: (width, height) of the picture in pixels.
+    fps: average frames per second. found: bool (N,), whether the detector saw the person in that very frame. person:
+    which of the people in the video this is.
+    """
+
+    joints: np.ndarray
+    visibility: np.ndarray
+    seconds: np.ndarray
+    shots: np.ndarray
+    size: tuple
+    fps: float
+    found: np.ndarray
+    person: str = "largest"
+
+    def __len__(self):
+        return len(self.joints)
+
+    @property
+    def present(self):
+        """bool (N,): in which frames the person has a pose."""
+        return ~np.isnan(self.joints[:, 0, 0])
+
+    @property
+    def shot_slices(self):
+        """[slice] of the frames of each shot."""
+        return [slice(start, stop) for start, stop in zip(self.shots, [*self.shots[1:], len(self)], strict=True)]
+
+    @property
+    def variable(self):
+        """Whether the frames are not evenly spaced in time."""
+        return not np.allclose(self.seconds, np.arange(len(self)) / self.fps, rtol=0, atol=1e-3)
+
+    @property
+    def bounds(self):
+        """float (2,): where the picture ends, right and below, in the unit of the joints."""
+        return np.array(self.size) / max(self.size)
+
+    def skeleton(self, number):
+        """The Skeleton in a frame, or None."""
+        joints = self.joints[number]
+        return None if np.isnan(joints[0, 0]) else Skeleton(joints, self.visibility[number])
+
+    def with_poses(self, joints, visibility):
+        """The same track with other poses (N, 33, 3) and (N, 33)."""
+        return replace(self, joints=joints.astype(np.float32), visibility=visibility.astype(np.float32))
+
+    def first(self, count):
+        """The track of the first `count` frames (None: of all)."""
+        if count is None or count >= len(self):
+            return self
+        cut = {name: getattr(self, name)[:count] for name in ARRAYS if name != "shots"}
+        return replace(self, **cut, shots=self.shots[self.shots < count])
+
+    def save(self, path):
+        """Write the track to `path` (.npz)."""
+        arrays = {name: getattr(self, name) for name in ARRAYS}
+        about = json.dumps({"size": list(self.size), "fps": self.fps, "person": self.person})
+        with atomic_write(Path(path)) as part, open(part, "wb") as file:
+            np.savez(file, **arrays, about=about)
+
+    @classmethod
+    def load(cls, path):
+        """The track that `save` has written. Raises UserError where the file holds none; runs no code in it."""
+        path = Path(path)
+        if not path.is_file():
+            raise UserError(f"there is no motion file {str(path)!r}; check the path")
+        try:
+            stored = load_arrays(path)
+            about = json.loads(str(stored["about"]))
+            track = cls(*(stored[name] for name in ARRAYS[:4]), tuple(map(int, about["size"])), float(about["fps"]),
+                        stored["found"], str(about["person"]))
+            track.check()
+        except Exception:  # a damaged or foreign file can cause many kinds of errors
+            raise UserError(f"{str(path)!r} is no motion file of this program; write one with --save-motion") from None
+        return track
+
+    def check(self):
+        """Raise ValueError where the arrays can't be those of a track."""
+        count = len(self.joints)
+        arrays = [getattr(self, name) for name in ARRAYS]
+        shapes = [(count, 33, 3), (count, 33), (count,), (len(self.shots),), (count,)]
+        types_fit = all(np.issubdtype(array.dtype, kind) for array, kind in zip(arrays, KINDS, strict=True))
+        if not (types_fit and count and [array.shape for array in arrays] == shapes
+                and (np.abs(self.joints[~np.isnan(self.joints).all((1, 2))]) <= FARTHEST).all()
+                and ((self.visibility >= 0) & (self.visibility <= 1)).all()
+                and ((self.seconds >= 0) & (self.seconds <= LONGEST)).all() and (np.diff(self.seconds) >= 0).all()
+                and self.shots[0] == 0 and (np.diff(self.shots) > 0).all() and self.shots[-1] < count
+                and len(self.size) == 2 and min(self.size) > 0 and max(self.size) <= LARGEST
+                and 0.1 <= self.fps <= 1000):
+            raise ValueError("these are not the arrays of a track")

@@ -1,0 +1,46 @@
+"""The canvas: one square crop of a target video, the same in all frames, so that the background stands still.
+
+It holds every skeleton of the video with a margin. All coordinates of a target are in units of this square.
+"""
+
+import cv2
+import numpy as np
+
+CANVAS = 512  # pixels: a larger crop is reduced to this size, a smaller one keeps its own
+MARGIN = 0.15  # share of the canvas on each side of the skeletons: hands, hair and shoes reach beyond the joints
+
+
+def canvas_box(points, frame_size):
+    """The square (x, y, side), in whole pixels, that holds `points` (..., 2) in pixels with MARGIN around them.
+
+    frame_size: (width, height). Points outside the frame count as points on its border. The side is at most the frame's
+    longer one. The square lies inside the frame where it fits, and is centred on the frame where it does not.
+    """
+    points = np.clip(points.reshape(-1, 2), 0, frame_size)
+    low, high = points.min(0), points.max(0)
+    side = min(int(np.ceil((high - low).max() / (1 - 2 * MARGIN))), max(frame_size))
+    side += side % 2  # an even side needs no padding in a video
+    corner = []
+    for middle, length in zip((low + high) / 2, frame_size, strict=True):
+        inside = length - side
+        corner.append(int(np.clip(round(middle - side / 2), 0, inside)) if inside >= 0 else inside // 2)
+    return (*corner, side)
+
+
+def crop(image, box, size):
+    """The square `box` (x, y, side) of `image`, at size x size pixels; black where it leaves the image."""
+    x, y, side = box
+    height, width = image.shape[:2]
+    top, left, bottom, right = max(-y, 0), max(-x, 0), max(y + side - height, 0), max(x + side - width, 0)
+    image = image[max(y, 0):y + side, max(x, 0):x + side]
+    if top or left or bottom or right:
+        image = cv2.copyMakeBorder(image, top, bottom, left, right, cv2.BORDER_CONSTANT)
+    return image if side == size else cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA)
+
+
+def resize(image, size):
+    """A square image at size x size pixels: averaged where it shrinks, bicubic where it grows."""
+    if image.shape[0] == size:
+        return image
+    shrink = size < image.shape[0]
+    return cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA if shrink else cv2.INTER_CUBIC)

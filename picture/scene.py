@@ -1,0 +1,154 @@
+"""The target's scene without the person, and a generated person put back into it.
+
+`background` makes the plate, a clean picture of the scene, and `Scene.put` makes frames of the target video's own size.
+If the camera stood still, the plate is the median of what is seen behind the person. If it moved, the plate is one real
+frame, whose person is painted over with what other frames show there after they were aligned to it. The person then
+moves in a still, sharp scene: a median would be blurred, and the retrieved frames' scenes would jump.
+"""
+
+import cv2
+import numpy as np
+
+SAMPLES = 64  # frames, at most, that the plate is made of
+MOST_BYTES = 256e6  # memory, at most, that these frames may take
+PERSON = 0.15  # of 1: where a mask is above this, the person may be
+GROW = 1 / 80  # share of the picture by which masks are grown, for hair and soft edges
+FEW = 3  # frames that must show a place before their median is believed
+STILL = 0.02  # share of the background, at most, that differs from the plate where the camera stands still
+LEVELS = 24  # of 255: a larger difference counts as different
+SURE_BACKGROUND = 40  # of 255: below this a mask is background
+SURE_PERSON = 215  # of 255: above this a mask is the person; between the two, person and scene are blended
+BORDER = 1 / 24  # share of the canvas at its border that is blended into the scene
+FEATURES = 1500  # points, at most, that are compared to align two frames
+FOUND = 12  # points, at least, that must agree on the alignment
+
+
+def background(frames, masks):
+    """(plate, still): the scene without the person, uint8 H x W x 3 BGR, and whether the camera stood still.
+
+    frames: list of uint8 H x W x 3 BGR; masks: list of uint8 H x W, 255 where the person is.
+    """
+    grow = 2 * round(max(masks[0].shape) * GROW) + 1
+    people = [cv2.dilate((mask > PERSON * 255).astype(np.uint8), np.ones((grow, grow), np.uint8)) for mask in masks]
+    plate, empty = _median(frames, people)
+    if empty.any():  # where the person nearly always stands, the masks are used without growing them
+        close, nothing = _median(frames, [(mask > 127).astype(np.uint8) for mask in masks], empty)
+        plate[empty], empty = close[empty], nothing
+    off = [(cv2.absdiff(frame, plate).max(2) > LEVELS)[(person == 0) & ~empty].mean()
+           for frame, person in zip(frames, people, strict=True) if not person.all()]
+    still = not off or float(np.median(off)) < STILL
+    if not still:
+        plate, empty = _one_frame(frames, people)
+    return cv2.inpaint(plate, empty.astype(np.uint8), 5, cv2.INPAINT_TELEA) if empty.any() else plate, still
+
+
+def _median(frames, people, where=None):
+    """(median, empty) of each pixel over the frames in which no person covers it.
+
+    people: list of uint8 H x W, above 0 where the person is; where: bool H x W, the only pixels to do (None: all).
+    Returns uint8 H x W x 3 and bool H x W, True where fewer than FEW frames show the pixel.
+    """
+    plate, empty = np.zeros_like(frames[0]), np.zeros(frames[0].shape[:2], bool)
+    where = np.ones_like(empty) if where is None else where
+    for top in range(0, len(plate), 64):  # in strips, because sorting copies its input
+        rows = slice(top, top + 64)
+        chosen = where[rows]
+        covered = np.stack([person[rows][chosen] > 0 for person in people])  # (frames, pixels)
+        seen = (~covered).sum(0)
+        middle = (np.maximum(seen - 1, 0) // 2)[:, None]
+        for channel in range(3):
+            levels = np.stack([frame[rows, :, channel][chosen] for frame in frames]).astype(np.int16)
+            levels[covered] = 256  # these are sorted behind all levels that count
+            levels = np.sort(np.ascontiguousarray(levels.T), 1)  # numpy sorts 16 bits three times as fast as 8
+            plate[rows, :, channel][chosen] = np.take_along_axis(levels, middle, 1)[:, 0]
+        empty[rows][chosen] = seen < min(FEW, len(frames))
+    return plate, empty
+
+
+def _one_frame(frames, people):
+    """(plate, empty): the middle frame, whose person is painted over with what other frames show there after they were
+    aligned to it by their background, and where none shows anything."""
+    middle = len(frames) // 2
+    size, reference = frames[0].shape[1::-1], people[middle] > 0
+    marks = [_features(frame, person) for frame, person in zip(frames, people, strict=True)]
+    moved, hidden = [], []
+    for number, (frame, person) in enumerate(zip(frames, people, strict=True)):
+        matrix = None if number == middle else _alignment(marks[number], marks[middle])
+        if matrix is not None:
+            moved.append(cv2.warpAffine(frame, matrix, size))
+            hidden.append(cv2.warpAffine(person, matrix, size, flags=cv2.INTER_NEAREST, borderValue=1))
+    if not moved:
+        return frames[middle].copy(), reference
+    behind, empty = _median(moved, hidden, reference)
+    plate = frames[middle].copy()
+    plate[reference] = behind[reference]
+    return plate, empty
+
+
+def _features(frame, person):
+    """ORB points (Rublee et al., ICCV 2011) beside the person: (float32 (points, 2) in pixels, their descriptors).
+
+    Farther away a video may show titles or a border, which do not move with the camera.
+    """
+    x, y, width, height = cv2.boundingRect(person)
+    beside = np.zeros_like(person)
+    beside[y:y + height, max(0, x - width):x + 2 * width] = 1
+    points, words = cv2.ORB_create(FEATURES).detectAndCompute(cv2.cvtColor(frame, cv2.COLOR_BGR2GRAY),
+                                                              beside * (person == 0).astype(np.uint8))
+    return np.float32([p.pt for p in points]), words
+
+
+def _alignment(mine, other):
+    """2 x 3 similarity that lays one frame's background on another's (RANSAC over matching ORB points), or None."""
+    if mine[1] is None or other[1] is None:
+        return None
+    pairs = cv2.BFMatcher(cv2.NORM_HAMMING, crossCheck=True).match(mine[1], other[1])
+    if len(pairs) < FOUND:
+        return None
+    start = mine[0][[pair.queryIdx for pair in pairs]]
+    matrix, agree = cv2.estimateAffinePartial2D(start, other[0][[pair.trainIdx for pair in pairs]])
+    return matrix if matrix is not None and agree.sum() >= FOUND else None
+
+
+class Scene:
+    """Puts canvas images of `target` (a VideoSkeleton) back into its scene."""
+
+    def __init__(self, target):
+        self._plate, (x, y, side) = target.plate, target.box
+        height, width = self._plate.shape[:2]
+        top, left, bottom, right = max(y, 0), max(x, 0), min(y + side, height), min(x + side, width)
+        self._inside = np.s_[top:bottom, left:right]
+        self._cut = np.s_[top - y:bottom - y, left - x:right - x]
+        self._side = side
+        # The canvas fades out where it ends inside the picture, but not at the picture's own edges.
+        band = max(1, round(side * BORDER))
+        across = np.minimum(_ramp(right - left, band, left > 0), _ramp(right - left, band, right < width)[::-1])
+        down = np.minimum(_ramp(bottom - top, band, top > 0), _ramp(bottom - top, band, bottom < height)[::-1])
+        self._fade = np.minimum(down[:, None], across[None])
+        self._behind = np.ascontiguousarray(self._plate[self._inside])
+
+    def put(self, image, mask=None):
+        """A frame of the target video's size (uint8 H x W x 3 BGR) that shows a canvas image.
+
+        image: uint8 S x S x 3 BGR. mask: uint8 S x S, 255 where the person is; only the person is taken then. Without a
+        mask the whole canvas is taken, and faded into the scene at its border.
+        """
+        if len(image) != self._side:
+            image = cv2.resize(image, (self._side, self._side), interpolation=cv2.INTER_CUBIC)
+        share = self._fade
+        if mask is not None:
+            if len(mask) != self._side:
+                mask = cv2.resize(mask, (self._side, self._side), interpolation=cv2.INTER_LINEAR)
+            sure = (mask[self._cut].astype(np.float32) - SURE_BACKGROUND) / (SURE_PERSON - SURE_BACKGROUND)
+            share = share * np.clip(sure, 0, 1)
+        frame = self._plate.copy()
+        image = np.ascontiguousarray(image[self._cut])
+        frame[self._inside] = cv2.blendLinear(image, self._behind, share, 1 - share)
+        return frame
+
+
+def _ramp(length, band, fades):
+    """float32 (length,): from 0 up to 1 over `band` pixels where it `fades`, else 1."""
+    if not fades:
+        return np.ones(length, np.float32)
+    return np.clip((np.arange(length, dtype=np.float32) + 0.5) / band, 0, 1)

@@ -1,0 +1,127 @@
+"""The pictures of a target: its frames on the canvas, and its scene without the person, stored beside its poses.
+
+They lie in a folder `target-<key>` in the video's folder of the cache (motion/extraction.py), whose key is a hash of
+the parameters and of SCHEMA: skeletons.npz, frames.bin (JPEG images end to end, quality 95 without chroma subsampling,
+44 dB and more) and plate.png. A run that was stopped goes on where it was.
+"""
+
+import hashlib
+import json
+import os
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from tqdm import tqdm
+
+from common.command_line import UserError
+from common.files import EncodedImages, file_lock
+from motion.extraction import cache_folder, load_people, mask_size, removed_after_errors
+from motion.mending import mend_track
+from picture.canvas import CANVAS, MARGIN, canvas_box, crop
+from picture.scene import MOST_BYTES, SAMPLES, background
+from VideoReader import VideoReader
+
+SCHEMA = 1  # raise it when the meaning of a stored value changes
+JPEG = [cv2.IMWRITE_JPEG_QUALITY, 95, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
+NOTE = 200  # pictures, some seconds of work, after which it is noted how many are stored
+
+
+def target_folder(video):
+    """The Path of the folder where the pictures of the target `video` are or will be kept."""
+    key = hashlib.sha256(json.dumps([CANVAS, MARGIN, JPEG, SCHEMA]).encode()).hexdigest()[:8]
+    return cache_folder(video) / f"target-{key}"
+
+
+def store_target(video, force=False):
+    """Make target_folder(video), where it is missing, and return it. force: find the poses and store the pictures anew.
+    Raises UserError where the video can't be read or shows nobody."""
+    people, folder = load_people(video, force), target_folder(video)
+    if not folder.exists():
+        with file_lock(people.folder, "storing the pictures of", wait=True):
+            if not folder.exists():
+                _store(video, people, folder)
+    return folder
+
+
+def _store(video, people, folder):
+    work = people.folder.with_name(f".{people.folder.name}.target.work")
+    with removed_after_errors(work):
+        work.mkdir(exist_ok=True)
+        track, longer = mend_track(people.track), max(people.size)
+        # A gap is filled in a source's motion, but a frame of the target counts only if the person was found in it.
+        frames = np.flatnonzero(track.present & track.found)
+        if not len(frames):
+            raise UserError(f"somebody is seen in {str(video)!r} for a moment only; show the whole person for longer")
+        joints = track.joints[frames] * longer
+        box = canvas_box(joints[:, :, :2], people.size)
+        size = min(CANVAS, box[2])
+        images = _store_images(video, work, frames, box, size)
+        mask_spans = people.mask_spans[people.chosen[frames]]
+        masks = EncodedImages(people.folder / "masks.bin", mask_spans)
+        plate, still = background(images.samples, [
+            cv2.resize(masks.read(index, cv2.IMREAD_GRAYSCALE, mask_size(people.size)), people.size)
+            for index in images.sampled])
+        (work / "plate.png").write_bytes(cv2.imencode(".png", plate)[1])
+        about = {"box": box, "frame_size": people.size, "size": size, "fps": people.fps, "frames_read": len(track),
+                 "still": still, "content": people.content}
+        joints = ((joints - np.float32([box[0], box[1], 0])) / box[2]).astype(np.float32)
+        np.savez(work / "skeletons.npz", joints=joints, visibility=track.visibility[frames], frames=frames,
+                 seconds=track.seconds[frames], image_spans=images.spans, mask_spans=mask_spans,
+                 about=json.dumps(about))
+        work.rename(folder)
+
+
+@dataclass(frozen=True)
+class _StoredImages:
+    """spans: int (N, 2), where each image begins and ends in frames.bin. samples: some of the whole frames, uint8
+    H x W x 3 BGR, spread over the video, for the plate; sampled: their numbers among the stored images."""
+
+    spans: np.ndarray
+    samples: list
+    sampled: list
+
+
+def _store_images(video, work, frames, box, size):
+    """Write the canvas images of the frames with these numbers as JPEG, end to end; returns _StoredImages."""
+
+    def encode(frame):
+        return cv2.imencode(".jpg", crop(frame, box, size), JPEG)[1]
+
+    path, noted = work / "frames.bin", work / "ends.npy"  # ends.npy: where the images end that are safely stored
+    ends = _noted_ends(path, noted)
+    done, wanted, samples, waiting = len(ends) - 1, set(frames.tolist()), [], deque()
+    with VideoReader(video) as reader, ThreadPoolExecutor(2) as pool, open(path, "r+b" if done else "wb") as file:
+        file.truncate(ends[-1])
+        file.seek(ends[-1])
+        shown = (frame for number, frame in enumerate(reader) if number in wanted)
+        count = int(np.clip(MOST_BYTES / (3 * np.prod(reader.size)), 5, SAMPLES))
+        sampled = sorted(set(np.linspace(0, len(frames) - 1, count).round().astype(int).tolist()))
+        for index, frame in enumerate(tqdm(shown, total=len(frames), desc="storing the canvas", unit="frame")):
+            if index in sampled:
+                samples.append(frame)
+            if index >= done:
+                waiting.append(pool.submit(encode, frame))
+            if len(waiting) > 4:
+                ends.append(ends[-1] + file.write(waiting.popleft().result()))
+                if len(ends) % NOTE == 0:
+                    file.flush()
+                    os.fsync(file.fileno())  # the note must not be on the disk before the images are
+                    np.save(noted, ends)
+        for job in waiting:
+            ends.append(ends[-1] + file.write(job.result()))
+    if len(ends) != len(frames) + 1:
+        raise UserError(f"{str(video)!r} changed while it was read; run it again")
+    noted.unlink(missing_ok=True)
+    return _StoredImages(np.stack([ends[:-1], ends[1:]], 1), samples, sampled)
+
+
+def _noted_ends(path, noted):
+    """[0, the end of the first image, of the second, ...] of the images that an earlier run has stored."""
+    try:
+        ends = np.load(noted, allow_pickle=False).tolist()
+        return ends if path.stat().st_size >= ends[-1] else [0]  # after a power cut the file may be shorter
+    except Exception:  # there is no note, or it is damaged in any way
+        return [0]

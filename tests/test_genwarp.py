@@ -1,0 +1,131 @@
+"""The refiner: it begins as the identity, learns, works as it was trained, and is never shown the answer."""
+
+import copy
+import shutil
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+import GenWarp
+from common import paths
+from dancing.generators import GENERATORS
+from learning.checkpoint import SCHEMA, save_checkpoint
+from learning.dataset import normalise, to_image, to_tensor
+from picture.limb_warp import LimbWarp
+from picture.retrieval import CHAINS
+from VideoSkeleton import VideoSkeleton
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """What is computed here is small. Where other programs are running, several threads wait for each other longer."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def saved(network, target, path, image_size=64):
+    save_checkpoint({"schema": SCHEMA, "generator": "GenWarp", "target": target.identity,
+                     "config": {"pose": "image", "image_size": image_size}, "model": network.state_dict()}, path)
+    return path
+
+
+def test_untrained_it_changes_nothing(target, tmp_path):
+    generator = GenWarp.GenWarp(target, saved(GenWarp.Refiner(), target, tmp_path / "w.pth"))
+    plain = LimbWarp(target)
+    for index in (0, 20):
+        image, warped = (each.generate(target.skeleton(index)) for each in (generator, plain))
+        assert np.array_equal(image, warped) and (generator.mask[plain.mask > 0] == 255).all()
+
+
+@pytest.mark.parametrize("size", [64, 256])
+def test_generate_does_what_training_did(target, tmp_path, size):
+    """The same stack through the network as trained (torch, one size) and as used (OpenCV, drawn at any size)."""
+    torch.manual_seed(0)
+    network = GenWarp.Refiner().eval()
+    torch.nn.init.normal_(network.last.weight, std=0.02)
+    network.last.bias.data[:8] = 0.5  # both directions of the flow
+    path = saved(network, target, tmp_path / "w.pth", size)
+    generator, plain, skeleton = GenWarp.GenWarp(target, path, size=size), LimbWarp(target, size), target.skeleton(9)
+    picture, cover = plain.draw(skeleton.joints, plain.frames_for(skeleton))
+    drawn = to_tensor(skeleton.draw(np.zeros((size, size, 3), np.uint8)))
+    with torch.inference_mode():
+        made = network(GenWarp.network_input(picture, cover, to_tensor(plain.plate), drawn)[None])[0]
+    expected, image = to_image(made[:3]).astype(int), generator.generate(skeleton)
+    changed = np.abs(expected - picture).max(2) > 2
+    assert changed.mean() > 0.05 and np.abs(expected - image)[changed].mean() < 1.5
+    assert np.percentile(np.abs(expected - image), 99) <= 6  # OpenCV samples in steps of 1/32 of a pixel
+
+
+def test_training_never_draws_a_frame_from_itself_or_a_held_out_one(target):
+    asked = {}
+    dataset = GenWarp.WarpDataset(target, "image", 64)
+    training, held_out = dataset.split()
+    draw = dataset._warp.draw
+    dataset._warp.draw = lambda joints, frames: asked.update(frames) or draw(joints, frames)
+    for epoch in (0, 1):
+        dataset.set_epoch(0, epoch)
+        for index in range(len(dataset)):
+            asked.clear()
+            dataset[index]
+            assert asked.keys() == set(CHAINS) and max(asked.values()) < len(training)
+            seconds = np.abs(target.seconds[list(asked.values())] - target.seconds[index])
+            assert seconds.min() > GenWarp.BARRED_SECONDS[0]
+    assert len(held_out) == 4
+
+
+def test_pairs_depend_on_seed_epoch_and_index_alone(target):
+    dataset = GenWarp.WarpDataset(target, "image", 64)
+
+    def pictures(seed, epoch):
+        dataset.set_epoch(seed, epoch)
+        return torch.stack([dataset[index][0] for index in (3, 17)])
+
+    first = pictures(1, 2)
+    assert not torch.equal(first, pictures(1, 3)) and not torch.equal(first, pictures(2, 2))
+    assert torch.equal(first, pictures(1, 2)) and first.shape == (2, GenWarp.PLANES, 64, 64) and first.abs().max() <= 1
+
+
+def test_behind_a_moving_camera_the_plate_is_what_is_asked_for(target):
+    moving = copy.copy(target)
+    moving.still = False
+    (_, seen), (pictures, asked) = (GenWarp.WarpDataset(t, "image", 64)[5] for t in (target, moving))
+    mask = seen[3]
+    assert torch.equal(asked[3], mask) and torch.equal(asked[:3, mask == 255], seen[:3, mask == 255])
+    assert torch.equal(normalise(asked[:3, mask == 0]), pictures[3:6, mask == 0])
+    assert not torch.equal(asked[:3, mask == 0], seen[:3, mask == 0])
+
+
+def test_it_learns_to_mend_the_pictures_it_is_trained_on(target, monkeypatch):
+    """A small one: at first its picture is the warped one; after some steps it is nearer to the real one."""
+    torch.manual_seed(0)
+    monkeypatch.setattr(GenWarp, "WIDTHS", (16, 24, 32, 32))
+    dataset = GenWarp.WarpDataset(target, "image", 64)
+    pictures, real = map(torch.stack, zip(*(dataset[index] for index in range(0, 32, 4)), strict=True))
+    real = normalise(real)
+    network = GenWarp.Refiner()
+    optimizer = torch.optim.Adam(network.parameters(), GenWarp.LEARNING_RATE)
+    fabric = SimpleNamespace(backward=lambda loss: loss.backward())
+    first = sum(GenWarp.step(fabric, network, optimizer, pictures, real).values())
+    for _ in range(60):
+        last = sum(GenWarp.step(fabric, network, optimizer, pictures, real).values())
+    assert last < 0.7 * first
+    made = network.eval()(pictures)
+    assert made.shape == (8, 4, 64, 64)
+    assert (made[:, :3] - real[:, :3]).abs().mean() < 0.85 * (pictures[:, :3] - real[:, :3]).abs().mean()
+
+
+def test_without_weights_or_with_anothers_it_warps_and_says_so(target, weights, tmp_path, monkeypatch, capsys):
+    entry = GENERATORS[5]
+    monkeypatch.setattr(paths, "DANCE", tmp_path)
+    monkeypatch.setattr(GenWarp, "CHECKPOINT", weights[5])
+    assert type(entry.make(target)) is LimbWarp and "GenWarp.py" in capsys.readouterr().err
+    assert type(entry.make(target, weights[5])) is GenWarp.GenWarp
+    other = VideoSkeleton(target.path, target.folder)
+    other.content = "another video"
+    shutil.copy(weights[5], entry.weights)
+    assert type(entry.make(other)) is LimbWarp and "another target" in capsys.readouterr().err
+    assert type(entry.make(target)) is GenWarp.GenWarp and capsys.readouterr().err == ""

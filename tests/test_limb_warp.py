@@ -1,0 +1,132 @@
+"""Limb-wise warping: the maps by known geometry, the retrieval by what it must prefer, the picture against frames."""
+
+import copy
+import itertools
+
+import numpy as np
+import pytest
+from conftest import track_of
+
+from picture import limb_warp, retrieval
+from picture.limb_warp import PARTS, PARTS_OF, LimbWarp, bone_map, similarity
+from picture.retrieval import CHAINS, FrameChooser, shapes
+from Skeleton import Skeleton
+
+
+def test_similarity_and_bone_map_lay_points_where_they_belong():
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        start, angle, scale, shift = rng.normal(size=(5, 2)), rng.uniform(0, 6), rng.uniform(0.5, 2), rng.normal(size=2)
+        turn = scale * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+        assert np.allclose(similarity(start, start @ turn.T + shift, scale), np.column_stack([turn, shift]))
+        held = similarity(start, start @ turn.T + shift)  # without a change of size, no more than SCALE
+        assert np.sqrt(np.linalg.det(held[:, :2])) == pytest.approx(np.clip(scale, *limb_warp.SCALE))
+        a, b = rng.normal(size=(2, 2)) * 50
+        c = rng.normal(size=2) * 50
+        d = c + turn @ (b - a) / scale * rng.uniform(0.7, 1.4)  # as long as it may become
+        matrix = bone_map(a, b, c, d)
+        assert np.allclose(matrix @ [*a, 1], c) and np.allclose(matrix @ [*b, 1], d)
+    matrix = bone_map(np.zeros(2), np.array([10.0, 0]), np.zeros(2), np.array([0, 100.0]))
+    assert np.allclose(matrix @ [10, 0, 0], [0, 15]) and np.allclose(matrix @ [0, 10, 0], [-11, 0])  # and no longer
+
+
+def test_shapes_do_not_depend_on_place(target):
+    moved = target.joints + np.float32([0.2, -0.1, 0])
+    for chain in CHAINS:
+        assert np.allclose(shapes(moved, chain, 0.5), shapes(target.joints, chain, 0.5), atol=1e-5)
+    assert sorted(part for chain in CHAINS for part in PARTS_OF[chain]) == sorted(PARTS)
+
+
+def test_a_zoom_of_the_camera_is_undone(target):
+    """Frames filmed from twice as far: the same shapes, and parts drawn twice as large."""
+    far = copy.copy(target)
+    far.joints = target.joints * np.float32(0.5)
+    near, half = LimbWarp(target), LimbWarp(far)
+    for chain in CHAINS:
+        assert np.allclose(near._known[chain], half._known[chain], atol=1e-5)
+    half._height = near._height  # a zoom in one shot: the skeletons asked for are as large as in the others
+    for part in PARTS:
+        one, two = (w._map(part, 5, target.joints[9])[:, :2] for w in (near, half))
+        assert np.allclose(two, 2 * one, atol=1e-4), part
+
+
+def test_the_plan_is_the_cheapest_of_all_sequences():
+    """The planned frames of a shot against brute force over every sequence of frames."""
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        known, wanted = rng.normal(size=(5, 3)) * 0.05, rng.normal(size=(4, 3)) * 0.05
+
+        def cost(frames, known=known, wanted=wanted):
+            errors, frames = known[list(frames)] - wanted, np.array(frames)
+            switched = (frames[1:] != frames[:-1]) & (frames[1:] != frames[:-1] + 1)
+            return ((errors ** 2).sum() + retrieval.CONTINUITY * (np.diff(errors, axis=0) ** 2).sum()
+                    + retrieval.SWITCH * switched.sum())
+
+        found = FrameChooser(known).plan(wanted)
+        best = min(itertools.product(range(5), repeat=4), key=cost)
+        assert cost(found) == pytest.approx(cost(best), rel=1e-9)
+
+
+def test_without_a_plan_a_chooser_goes_on_from_what_it_chose():
+    chooser = FrameChooser(np.array([[0.0], [1.0], [5.0]]))
+    chosen = [chooser.choose(np.array(wanted)) for wanted in ([0.0], [0.4], [0.6], [5.0])]
+    assert chosen[0] == 0 and chosen[-1] == 2
+    chooser.forget()
+    assert chooser.choose(np.array([0.9])) == 1
+
+
+def test_a_pose_of_the_target_gives_its_frame_back(target):
+    """Asked for what a frame shows, the legs and the trunk come from it or from one of its like."""
+    generator = LimbWarp(target)
+    plate = generator.plate.astype(int)
+    for index in (0, 17, 39):
+        generator.prepare(track_of([target.skeleton(index)]))
+        image = generator.generate(target.skeleton(index))
+        mask = generator.mask
+        real, person = target.image(index).astype(int), target.mask(index) > 128
+        assert np.abs(image - real)[person].mean() < 0.4 * np.abs(plate - real)[person].mean()
+        found = mask > 128
+        assert (found & person).sum() / (found | person).sum() > 0.8
+        assert np.array_equal(image[~found], generator.plate[~found])  # beside the person: the background itself
+
+
+def test_a_limb_goes_where_it_is_asked_to_alone(target):
+    """Raise one forearm of a known frame: pixels change there, and hardly elsewhere."""
+    generator = LimbWarp(target)
+    joints = target.joints[0].copy()
+    before = generator.generate(Skeleton(joints, np.ones(33))).astype(int)
+    length = np.linalg.norm(joints[15, :2] - joints[13, :2])
+    move = joints[13] + np.float32([0.7, -0.7, 0]) * length - joints[15]
+    joints[[15, 17, 19, 21]] += move
+    generator = LimbWarp(target)
+    after = generator.generate(Skeleton(joints, np.ones(33))).astype(int)
+    changed = np.abs(after - before).max(2) > 30
+    x, y = (joints[15, :2] * target.size).astype(int)
+    reach = round(0.1 * target.size)
+    assert changed[y - reach:y + reach, x - reach:x + reach].mean() > 0.05
+    legs = round(joints[[23, 24], 1].mean() * target.size) + reach
+    assert changed[legs:].mean() < 0.005
+
+
+def test_a_prepared_dance_is_planned_shot_by_shot(target):
+    """What comes after a cut does not change what is before it; the same announced pose gives the same image."""
+    poses = [target.skeleton(index) for index in (5, 30, 31, 32, 5, 18)]
+    moved = [Skeleton(pose.joints + np.float32(0.001 * number), pose.visibility) for number, pose in enumerate(poses)]
+    whole, part = LimbWarp(target), LimbWarp(target)
+    whole.prepare(track_of([*moved, None], cuts=[4]))
+    part.prepare(track_of(moved[:4]))
+    chosen = [whole.frames_for(pose) for pose in moved]
+    assert [part.frames_for(pose) for pose in moved[:4]] == chosen[:4]
+    part.prepare(track_of(moved[4:]))
+    assert [part.frames_for(pose) for pose in moved[4:]] == chosen[4:]
+    for chain in CHAINS:  # each shot is the cheapest sequence for all of its poses
+        wanted = whole._wanted(chain, np.stack([pose.joints for pose in moved[:4]]))
+        assert [frames[chain] for frames in chosen[:4]] == FrameChooser(whole._known[chain]).plan(wanted).tolist()
+    images = [whole.generate(pose) for pose in (moved[0], moved[5], moved[0])]
+    assert np.array_equal(images[0], images[2]) and not np.array_equal(images[0], images[1])
+
+
+@pytest.mark.parametrize("scale, shift", [(0.01, (0.5, 0.5)), (1.0, (3.0, 0.0)), (8.0, (-3.0, -3.0))])
+def test_wild_skeletons_do_no_harm(target, scale, shift):
+    image = LimbWarp(target).generate(target.skeleton(3).moved(scale, shift))
+    assert image.shape == (target.size, target.size, 3) and image.dtype == np.uint8

@@ -1,0 +1,88 @@
+"""The background plate and the way back into it, on painted scenes whose truth is known."""
+
+from types import SimpleNamespace
+
+import cv2
+import numpy as np
+import pytest
+
+from picture.scene import BORDER, Scene, background
+
+
+def room(seed=0, width=240, height=160):
+    """A textured scene."""
+    noise = np.random.default_rng(seed).integers(0, 255, (height // 8, width // 8, 3), np.uint8)
+    return cv2.resize(noise, (width, height), interpolation=cv2.INTER_CUBIC)
+
+
+def walk(scene, count, shift=0):
+    """Frames of a green figure that walks through a scene (that moves `shift` px a frame), and its masks."""
+    frames, masks = [], []
+    for number in range(count):
+        frame, mask = np.roll(scene, shift * number, 1).copy(), np.zeros(scene.shape[:2], np.uint8)
+        left = 20 + number * 160 // count
+        cv2.rectangle(mask, (left, 40), (left + 30, 130), 255, -1)
+        frame[mask > 0] = (0, 200, 0)
+        frames.append(frame)
+        masks.append(mask)
+    return frames, masks
+
+
+def test_the_plate_of_a_still_camera_is_the_scene():
+    scene = room()
+    plate, still = background(*walk(scene, 24))
+    assert still and np.abs(plate.astype(int) - scene).max() <= 1
+
+
+def test_a_place_never_seen_is_painted_from_around():
+    scene = np.full((160, 240, 3), 100, np.uint8)
+    frames, masks = walk(scene, 12)
+    for frame, mask in zip(frames, masks, strict=True):
+        frame[60:100, 100:110], mask[60:100, 100:110] = 255, 255
+    plate, still = background(frames, masks)
+    assert still and np.abs(plate.astype(int) - 100).max() <= 2
+
+
+def test_with_a_moving_camera_the_plate_is_one_real_frame_without_its_person():
+    wide = room(3, 480)
+    frames, masks = [], []
+    for number in range(16):
+        frame, mask = wide[:, 6 * number:6 * number + 240].copy(), np.zeros((160, 240), np.uint8)
+        left = 150 - 8 * number
+        cv2.rectangle(mask, (left, 30), (left + 25, 140), 255, -1)
+        frame[mask > 0] = (0, 200, 0)
+        frames.append(frame)
+        masks.append(mask)
+    plate, still = background(frames, masks)
+    real = wide[:, 6 * 8:6 * 8 + 240]
+    away = np.abs(plate.astype(int) - real).max(2)
+    assert not still and np.array_equal(plate[masks[8] == 0][:50], real[masks[8] == 0][:50])
+    assert np.median(away[masks[8] > 0]) < 12 and (away > 60).mean() < 0.03
+
+
+@pytest.mark.parametrize("box", [(40, 10, 100), (0, 0, 160), (-20, -40, 240), (60, 0, 200)])
+def test_put_gives_the_videos_size_and_blends_only_inside_the_picture(box):
+    plate = room()
+    image = np.full((64, 64, 3), 250, np.uint8)
+    frame = Scene(SimpleNamespace(plate=plate, box=box)).put(image)
+    x, y, side = box
+    band = int(np.ceil(side * BORDER))
+    inside = np.zeros(plate.shape[:2], bool)
+    inside[max(y, 0):y + side, max(x, 0):x + side] = True
+    assert frame.shape == plate.shape and np.array_equal(frame[~inside], plate[~inside])
+    core = np.zeros_like(inside)
+    core[max(y + band, 0) if y > 0 else 0:y + side - band if y + side < 160 else None,
+         max(x + band, 0) if x > 0 else 0:x + side - band if x + side < 240 else None] = True
+    assert (frame[core & inside] == 250).all()
+
+
+def test_a_mask_takes_the_person_and_leaves_the_scene_to_the_last_level():
+    plate = room()
+    scene = Scene(SimpleNamespace(plate=plate, box=(40, 10, 100)))
+    image = np.full((100, 100, 3), 250, np.uint8)
+    mask = np.full((100, 100), 12, np.uint8)  # of 255: a network's haze
+    mask[30:70, 30:70] = 230
+    frame = scene.put(image, mask)
+    assert (frame[40:80, 70:110] == 250).all()
+    frame[40:80, 70:110] = plate[40:80, 70:110]
+    assert np.array_equal(frame, plate)
