@@ -9,7 +9,8 @@ be the same; a plain float32 training loop that decodes image files and draws it
 its pose detection alone, and its second run, which finds the poses in the cache, with a run without it.
 
 Prints a Markdown table; writes beside --output: .json and .png (cost against size, log-log, with the fitted exponent).
-JSON: {"machine", "commit", "date", "rows": [{"name", "value", "unit", "reference", "against", "ratio"}]}; see `Figure`.
+JSON: {"machine", "commit", "date", "rows": [{"name", "value", "unit", "reference", "against", "ratio"}]}; ratio is how
+many times better than the reference; the last three are null where there is none.
 """
 
 import itertools
@@ -176,12 +177,11 @@ def demo(table, times):
             for frame in [*reader] * times:
                 writer.write(frame)
         write_untrained(GENERATORS[5], VideoSkeleton.load(SAMPLE_TARGET), 256, weights)
-        words = ("--target", SAMPLE_TARGET, "--source", long, "--gen-type")
-        short_peak, _ = run_demo(*words, 1, "--source", SAMPLE_SOURCE)
-        peak, first = run_demo(*words, 1)
-        _, second = run_demo(*words, 5, "--checkpoint", weights)
+        short_peak, _ = run_demo(1, SAMPLE_SOURCE, SAMPLE_TARGET)
+        peak, first = run_demo(1, long, SAMPLE_TARGET)
+        _, second = run_demo(5, long, SAMPLE_TARGET, "--checkpoint", weights)
         shutil.rmtree(cache_folder(long))
-        _, anew = run_demo(*words, 5, "--checkpoint", weights)
+        _, anew = run_demo(5, long, SAMPLE_TARGET, "--checkpoint", weights)
         alone, tracking = median_seconds(1, lambda: sum(1 for _ in detect_everyone(VideoReader(long))),
                                          lambda: bare_detection(bare_read(long)))
     count, speed = first["frames"], "frames_per_second"

@@ -66,10 +66,6 @@ class Skeleton:
         mine, theirs = (self.full, other.full) if full else (self.reduced, other.reduced)
         return float(np.linalg.norm(mine.astype(np.float64) - theirs))
 
-    def moved(self, scale, shift):
-        """The skeleton at joints * scale + shift; scale one number, shift (dx, dy)."""
-        return Skeleton(self.joints * np.float32(scale) + np.float32([*shift, 0]), self.visibility)
-
     def draw(self, image):
         """Draw the limbs onto `image` (uint8 H x W x 3 BGR, changed in place) and return it.
 

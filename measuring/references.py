@@ -42,12 +42,13 @@ def median_seconds(repeats, *calls):
     return [median(times[number::len(calls)]) for number in range(len(calls))]
 
 
-def run_demo(*words):
-    """Run the demo with these words of its command line, in a new process that uses the cache of this one. Returns the
+def run_demo(gen_type, source, target, *words):
+    """Run the demo, with more words of its command line, in a new process that uses the cache of this one. Returns the
     MB that it took at its peak (0: unknown) and its report (a dict). Raises UserError with its last line of errors."""
     with tempfile.TemporaryDirectory() as folder:
         film, report = Path(folder) / "film.mp4", Path(folder) / "report.json"
-        words = [paths.CACHE, "--output", film, "--report", report, "--no-window", *words]
+        words = [paths.CACHE, "--gen-type", gen_type, "--source", source, "--target", target, "--output", film,
+                 "--report", report, "--no-window", *words]
         done = subprocess.run([sys.executable, "-c", DEMO, *map(str, words)], cwd=ROOT, capture_output=True, text=True)
         if done.returncode:
             raise UserError(f"the demo failed: {(done.stderr.strip() or 'it was killed').splitlines()[-1]}")

@@ -29,8 +29,7 @@ BETTER = {"PSNR": "higher is better", "jitter": "1 is ideal"}  # of the others, 
 # A row of Evaluate.py: {metric: value, or None where it can't be measured} of one generator in one region of one task.
 # minutes: of training in this run, or None.
 Row = namedtuple("Row", "task generator minutes region metrics")
-# A row of Benchmark.py. against: what the reference is. ratio: how many times better the value is than the reference.
-# The last three are None where there is none.
+# A row of Benchmark.py. against: what the reference is. The last three are None where there is no reference.
 Figure = namedtuple("Figure", "name value unit reference against ratio")
 
 

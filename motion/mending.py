@@ -125,8 +125,8 @@ def smooth(joints, visibility, seconds):
     """The joints (N, 33, 3) of one shot without the detector's jitter, and without a lag; NaN frames stay NaN.
 
     At each frame a parabola is fitted to the frames around it (Savitzky and Golay 1964; weighted as in Cleveland's
-    loess, 1979, and by the square of visibility (N, 33)). The fit reaches STILL_REACH for a joint at rest and shrinks to
-    FAST_REACH for a fast one: one reach for all joints would either tremble or flatten fast moves. seconds: (N,).
+    loess, 1979, and by the square of visibility (N, 33)). The fit reaches STILL_REACH for a joint at rest and shrinks
+    to FAST_REACH for a fast one: one reach for all joints would either tremble or flatten fast moves. seconds: (N,).
     """
     between = np.median(np.diff(seconds)) if len(seconds) > 1 else 1.0
     swing = round(SWING / max(between, 1e-3) + 1e-6)  # frames

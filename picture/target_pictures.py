@@ -10,7 +10,6 @@ import json
 import os
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -58,50 +57,42 @@ def _store(video, people, folder):
         joints = track.joints[frames] * longer
         box = canvas_box(joints[:, :, :2], people.size)
         size = min(CANVAS, box[2])
-        images = _store_images(video, work, frames, box, size)
+        image_spans, samples = _store_images(video, work, frames, box, size)
         mask_spans = people.mask_spans[people.chosen[frames]]
         masks = EncodedImages(people.folder / "masks.bin", mask_spans)
-        plate, still = background(images.samples, [
+        plate, still = background(list(samples.values()), [
             cv2.resize(masks.read(index, cv2.IMREAD_GRAYSCALE, mask_size(people.size)), people.size)
-            for index in images.sampled])
+            for index in samples])
         (work / "plate.png").write_bytes(cv2.imencode(".png", plate)[1])
         about = {"box": box, "frame_size": people.size, "size": size, "fps": people.fps, "frames_read": len(track),
                  "still": still, "content": people.content}
         joints = ((joints - np.float32([box[0], box[1], 0])) / box[2]).astype(np.float32)
         np.savez(work / "skeletons.npz", joints=joints, visibility=track.visibility[frames], frames=frames,
-                 seconds=track.seconds[frames], image_spans=images.spans, mask_spans=mask_spans,
+                 seconds=track.seconds[frames], image_spans=image_spans, mask_spans=mask_spans,
                  about=json.dumps(about))
         work.rename(folder)
 
 
-@dataclass(frozen=True)
-class _StoredImages:
-    """spans: int (N, 2), where each image begins and ends in frames.bin. samples: some of the whole frames, uint8
-    H x W x 3 BGR, spread over the video, for the plate; sampled: their numbers among the stored images."""
-
-    spans: np.ndarray
-    samples: list
-    sampled: list
-
-
 def _store_images(video, work, frames, box, size):
-    """Write the canvas images of the frames with these numbers as JPEG, end to end; returns _StoredImages."""
+    """Write the canvas images of the frames with these numbers as JPEG, end to end. Returns (int (N, 2), where each
+    image begins and ends in frames.bin; {number of an image: its whole frame, uint8 H x W x 3 BGR} of some, for the
+    plate)."""
 
     def encode(frame):
         return cv2.imencode(".jpg", crop(frame, box, size), JPEG)[1]
 
     path, noted = work / "frames.bin", work / "ends.npy"  # ends.npy: where the images end that are safely stored
     ends = _noted_ends(path, noted)
-    done, wanted, samples, waiting = len(ends) - 1, set(frames.tolist()), [], deque()
+    done, wanted, samples, waiting = len(ends) - 1, set(frames.tolist()), {}, deque()
     with VideoReader(video) as reader, ThreadPoolExecutor(2) as pool, open(path, "r+b" if done else "wb") as file:
         file.truncate(ends[-1])
         file.seek(ends[-1])
         shown = (frame for number, frame in enumerate(reader) if number in wanted)
         count = int(np.clip(MOST_BYTES / (3 * np.prod(reader.size)), 5, SAMPLES))
-        sampled = sorted(set(np.linspace(0, len(frames) - 1, count).round().astype(int).tolist()))
+        sampled = set(np.linspace(0, len(frames) - 1, count).round().astype(int).tolist())
         for index, frame in enumerate(tqdm(shown, total=len(frames), desc="storing the canvas", unit="frame")):
             if index in sampled:
-                samples.append(frame)
+                samples[index] = frame
             if index >= done:
                 waiting.append(pool.submit(encode, frame))
             if len(waiting) > 4:
@@ -115,7 +106,7 @@ def _store_images(video, work, frames, box, size):
     if len(ends) != len(frames) + 1:
         raise UserError(f"{str(video)!r} changed while it was read; run it again")
     noted.unlink(missing_ok=True)
-    return _StoredImages(np.stack([ends[:-1], ends[1:]], 1), samples, sampled)
+    return np.stack([ends[:-1], ends[1:]], 1), samples
 
 
 def _noted_ends(path, noted):

@@ -120,6 +120,11 @@ def random_skeleton(rng):
     return Skeleton(rng.random((33, 3)), np.ones(33))
 
 
+def moved(skeleton, scale, shift):
+    """The Skeleton at joints * scale + shift; shift (dx, dy)."""
+    return Skeleton(skeleton.joints * np.float32(scale) + np.float32([*shift, 0]), skeleton.visibility)
+
+
 def track_of(skeletons, fps=30, cuts=()):
     """A Track in canvas units of these Skeletons, None where nobody is; a cut lies before each frame in `cuts`."""
     nobody = Skeleton(np.full((33, 3), np.nan), np.zeros(33))

@@ -50,11 +50,10 @@ def test_what_is_measured_with(target, tmp_path):
 
 
 def test_a_run_of_the_demo_gives_its_peak_memory_and_its_report_or_its_last_error(clip, target):
-    words = ("--gen-type", 1, "--target", clip, "--source")
-    peak, report = run_demo(*words, clip)
+    peak, report = run_demo(1, clip, clip)
     assert report["frames"] == 40 and (100 < peak < 10_000 or sys.platform != "linux")
     with pytest.raises(UserError, match=r"^the demo failed: error: .*none\.mp4"):
-        run_demo(*words, "none.mp4")
+        run_demo(1, "none.mp4", clip)
 
 
 def test_an_input_is_no_output(script):

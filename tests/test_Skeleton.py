@@ -3,7 +3,7 @@
 import cv2
 import numpy as np
 import pytest
-from conftest import random_skeleton
+from conftest import moved, random_skeleton
 
 from Skeleton import LIMBS, REDUCED, Skeleton
 
@@ -16,8 +16,6 @@ def test_values_and_distance():
     for full, n in ((False, 26), (True, 99)):
         x, y = ((s.full if full else s.reduced).astype(float) for s in (a, b))
         assert a.distance(b, full) == pytest.approx(sum((x[i] - y[i]) ** 2 for i in range(n)) ** 0.5, rel=1e-6)
-    moved = a.moved(2, (0.5, -1))
-    assert np.allclose(moved.joints, a.joints * 2 + [0.5, -1, 0])
     with pytest.raises(ValueError, match="33 joints"):
         Skeleton(np.zeros((13, 2)), np.zeros(13))
 
@@ -41,7 +39,7 @@ def test_drawing_moves_by_less_than_a_pixel_and_scales():
     skeleton = random_skeleton(np.random.default_rng(2))
     size = 64
     still = skeleton.draw(np.zeros((size, size, 3), np.uint8)).astype(float)
-    shifted = skeleton.moved(1, (0.25 / size, 0)).draw(np.zeros((size, size, 3), np.uint8)).astype(float)
+    shifted = moved(skeleton, 1, (0.25 / size, 0)).draw(np.zeros((size, size, 3), np.uint8)).astype(float)
     assert 0 < np.abs(still - shifted).mean() < np.abs(still - np.roll(still, 1, 1)).mean()
     large = skeleton.draw(np.zeros((512, 512, 3), np.uint8))
     small = cv2.resize(large, (size, size), interpolation=cv2.INTER_AREA).astype(float)

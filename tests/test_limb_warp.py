@@ -5,7 +5,7 @@ import itertools
 
 import numpy as np
 import pytest
-from conftest import track_of
+from conftest import moved, track_of
 
 from picture import limb_warp, retrieval
 from picture.limb_warp import PARTS, PARTS_OF, LimbWarp, bone_map, similarity
@@ -31,9 +31,9 @@ def test_similarity_and_bone_map_lay_points_where_they_belong():
 
 
 def test_shapes_do_not_depend_on_place(target):
-    moved = target.joints + np.float32([0.2, -0.1, 0])
+    away = target.joints + np.float32([0.2, -0.1, 0])
     for chain in CHAINS:
-        assert np.allclose(shapes(moved, chain, 0.5), shapes(target.joints, chain, 0.5), atol=1e-5)
+        assert np.allclose(shapes(away, chain, 0.5), shapes(target.joints, chain, 0.5), atol=1e-5)
     assert sorted(part for chain in CHAINS for part in PARTS_OF[chain]) == sorted(PARTS)
 
 
@@ -111,22 +111,22 @@ def test_a_limb_goes_where_it_is_asked_to_alone(target):
 def test_a_prepared_dance_is_planned_shot_by_shot(target):
     """What comes after a cut does not change what is before it; the same announced pose gives the same image."""
     poses = [target.skeleton(index) for index in (5, 30, 31, 32, 5, 18)]
-    moved = [Skeleton(pose.joints + np.float32(0.001 * number), pose.visibility) for number, pose in enumerate(poses)]
+    dance = [moved(pose, 1, (0.001 * number, 0)) for number, pose in enumerate(poses)]
     whole, part = LimbWarp(target), LimbWarp(target)
-    whole.prepare(track_of([*moved, None], cuts=[4]))
-    part.prepare(track_of(moved[:4]))
-    chosen = [whole.frames_for(pose) for pose in moved]
-    assert [part.frames_for(pose) for pose in moved[:4]] == chosen[:4]
-    part.prepare(track_of(moved[4:]))
-    assert [part.frames_for(pose) for pose in moved[4:]] == chosen[4:]
+    whole.prepare(track_of([*dance, None], cuts=[4]))
+    part.prepare(track_of(dance[:4]))
+    chosen = [whole.frames_for(pose) for pose in dance]
+    assert [part.frames_for(pose) for pose in dance[:4]] == chosen[:4]
+    part.prepare(track_of(dance[4:]))
+    assert [part.frames_for(pose) for pose in dance[4:]] == chosen[4:]
     for chain in CHAINS:  # each shot is the cheapest sequence for all of its poses
-        wanted = whole._wanted(chain, np.stack([pose.joints for pose in moved[:4]]))
+        wanted = whole._wanted(chain, np.stack([pose.joints for pose in dance[:4]]))
         assert [frames[chain] for frames in chosen[:4]] == FrameChooser(whole._known[chain]).plan(wanted).tolist()
-    images = [whole.generate(pose) for pose in (moved[0], moved[5], moved[0])]
+    images = [whole.generate(pose) for pose in (dance[0], dance[5], dance[0])]
     assert np.array_equal(images[0], images[2]) and not np.array_equal(images[0], images[1])
 
 
 @pytest.mark.parametrize("scale, shift", [(0.01, (0.5, 0.5)), (1.0, (3.0, 0.0)), (8.0, (-3.0, -3.0))])
 def test_wild_skeletons_do_no_harm(target, scale, shift):
-    image = LimbWarp(target).generate(target.skeleton(3).moved(scale, shift))
+    image = LimbWarp(target).generate(moved(target.skeleton(3), scale, shift))
     assert image.shape == (target.size, target.size, 3) and image.dtype == np.uint8

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from conftest import moved
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
@@ -44,7 +45,7 @@ def test_any_skeleton_can_be_drawn_moved_and_compared(a, b, height, width):
     for full in (False, True):
         assert a.distance(a, full) == 0 <= a.distance(b, full) == b.distance(a, full) < np.inf
     assert a.distance(b) <= a.distance(b, full=True) * (1 + 1e-9)
-    there_and_back = a.moved(2, (3, -1)).moved(0.5, (-1.5, 0.5))
+    there_and_back = moved(moved(a, 2, (3, -1)), 0.5, (-1.5, 0.5))
     assert np.allclose(there_and_back.joints, a.joints, rtol=1e-5, atol=1e-5)
 
 

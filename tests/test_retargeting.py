@@ -3,6 +3,7 @@
 import cv2
 import numpy as np
 import pytest
+from conftest import moved
 
 from common.paths import SAMPLE_JOINTS, SAMPLE_SOURCE
 from motion.body import BONES, body_height, bone_lengths, landmark_point
@@ -32,10 +33,10 @@ def retargeted(target, source):
 
 
 def test_a_smaller_source_elsewhere_is_put_back(target):
-    moved = [target.skeleton(i).moved(0.5, (0.3, 0.1)) for i in range(len(target))]
+    elsewhere = [moved(target.skeleton(i), 0.5, (0.3, 0.1)) for i in range(len(target))]
     live = LiveRetargeting(target)
-    assert np.allclose(retargeted(target, np.stack([s.joints for s in moved])), target.joints, atol=1e-4)
-    for skeleton in moved:
+    assert np.allclose(retargeted(target, np.stack([s.joints for s in elsewhere])), target.joints, atol=1e-4)
+    for skeleton in elsewhere:
         placed = live.place(skeleton)
     assert np.allclose(placed.joints, target.joints[-1], atol=1e-4)  # by then it has seen the same track
 
