@@ -60,9 +60,9 @@ def overlap(joints, chain, height):
 
 def distance_to_segment(points, start, end):
     """(...,): the distance of points (..., 2) from the line segments between start and end, (2,) or (..., 2)."""
-    along = end - start
-    share = ((points - start) * along).sum(-1) / np.maximum((along * along).sum(-1), 1e-9)
-    return np.linalg.norm(points - (start + np.clip(share, 0, 1)[..., None] * along), axis=-1)
+    (x, y), (along_x, along_y) = np.moveaxis(points - start, -1, 0), np.moveaxis(end - start, -1, 0)
+    share = np.clip((x * along_x + y * along_y) / np.maximum(along_x ** 2 + along_y ** 2, 1e-9), 0, 1)
+    return np.hypot(x - share * along_x, y - share * along_y)
 
 
 class FrameChooser:
@@ -115,9 +115,11 @@ class FrameChooser:
             best = frames[old_cost.argmin()]
             near = np.append(near, [best, min(best + 1, len(self._known) - 1)])
             errors = self._known[near] - wanted
+            own = (errors ** 2).sum(1)
+            change = own[:, None] + (old ** 2).sum(1) - 2 * errors @ old.T  # |a - b|^2 of every pair
             switched = (near[:, None] != frames) & (near[:, None] != frames + 1)
-            total = old_cost + CONTINUITY * ((errors[:, None] - old) ** 2).sum(2) + SWITCH * switched
+            total = old_cost + CONTINUITY * change + SWITCH * switched
             before = total.argmin(1)
-            cost = total.min(1) + (errors ** 2).sum(1)
+            cost = total.min(1) + own
         self._last = near, errors, cost - cost.min()  # only differences count, and the sum must not grow without end
         return before

@@ -114,18 +114,16 @@ class Scene:
     """Puts canvas images of `target` (a VideoSkeleton) back into its scene."""
 
     def __init__(self, target):
-        self._plate, (x, y, side) = target.plate, target.box
-        height, width = self._plate.shape[:2]
-        top, left, bottom, right = max(y, 0), max(x, 0), min(y + side, height), min(x + side, width)
-        self._inside = np.s_[top:bottom, left:right]
-        self._cut = np.s_[top - y:bottom - y, left - x:right - x]
-        self._side = side
+        self._plate, self._box = target.plate, target.box
+        (x, y, side), (height, width) = target.box, self._plate.shape[:2]
+        left, top, right, bottom = max(x, 0), max(y, 0), min(x + side, width), min(y + side, height)
         # The canvas fades out where it ends inside the picture, but not at the picture's own edges.
         band = max(1, round(side * BORDER))
         across = np.minimum(_ramp(right - left, band, left > 0), _ramp(right - left, band, right < width)[::-1])
         down = np.minimum(_ramp(bottom - top, band, top > 0), _ramp(bottom - top, band, bottom < height)[::-1])
-        self._fade = np.minimum(down[:, None], across[None])
-        self._behind = np.ascontiguousarray(self._plate[self._inside])
+        self._fade = np.zeros((height, width), np.float32)
+        self._fade[top:bottom, left:right] = np.minimum(down[:, None], across[None])
+        self._inside = left, top, right, bottom
 
     def put(self, image, mask=None):
         """A frame of the target video's size (uint8 H x W x 3 BGR) that shows a canvas image.
@@ -133,18 +131,32 @@ class Scene:
         image: uint8 S x S x 3 BGR. mask: uint8 S x S, 255 where the person is; only the person is taken then. Without a
         mask the whole canvas is taken, and faded into the scene at its border.
         """
-        if len(image) != self._side:
-            image = cv2.resize(image, (self._side, self._side), interpolation=cv2.INTER_CUBIC)
-        share = self._fade
-        if mask is not None:
-            if len(mask) != self._side:
-                mask = cv2.resize(mask, (self._side, self._side), interpolation=cv2.INTER_LINEAR)
-            sure = (mask[self._cut].astype(np.float32) - SURE_BACKGROUND) / (SURE_PERSON - SURE_BACKGROUND)
-            share = share * np.clip(sure, 0, 1)
-        frame = self._plate.copy()
-        image = np.ascontiguousarray(image[self._cut])
-        frame[self._inside] = cv2.blendLinear(image, self._behind, share, 1 - share)
+        frame, (left, top, right, bottom) = self._plate.copy(), self._inside
+        if mask is not None:  # the work is done only in the box that holds the person
+            scale, (x, y, width, height) = self._box[2] / len(mask), cv2.boundingRect(mask)
+            left, top = max(left, int(self._box[0] + (x - 1) * scale)), max(top, int(self._box[1] + (y - 1) * scale))
+            right = min(right, int(self._box[0] + (x + width + 1) * scale) + 1)
+            bottom = min(bottom, int(self._box[1] + (y + height + 1) * scale) + 1)
+        if right > left and bottom > top and (mask is None or width):
+            place = np.s_[top:bottom, left:right]
+            share = self._fade[place]
+            if mask is not None:
+                sure = self._enlarge(mask, left, top, right, bottom, cv2.INTER_LINEAR).astype(np.float32)
+                share = share * np.clip((sure - SURE_BACKGROUND) / (SURE_PERSON - SURE_BACKGROUND), 0, 1)
+            image = self._enlarge(image, left, top, right, bottom, cv2.INTER_CUBIC)
+            frame[place] = cv2.blendLinear(image, np.ascontiguousarray(frame[place]), share, 1 - share)
         return frame
+
+    def _enlarge(self, image, left, top, right, bottom, interpolation):
+        """A part of a canvas image, given in the pixels of the frame, at the frame's size."""
+        x, y, side = self._box
+        if len(image) == side or 2 * (right - left) * (bottom - top) > side ** 2:  # resizing all of it is faster
+            image = image if len(image) == side else cv2.resize(image, (side, side), interpolation=interpolation)
+            return np.ascontiguousarray(image[top - y:bottom - y, left - x:right - x])
+        step = len(image) / side  # pixels of the canvas image from one pixel of the frame to the next
+        matrix = np.float64([[step, 0, (left - x + 0.5) * step - 0.5], [0, step, (top - y + 0.5) * step - 0.5]])
+        return cv2.warpAffine(image, matrix, (right - left, bottom - top), borderMode=cv2.BORDER_REPLICATE,
+                              flags=interpolation | cv2.WARP_INVERSE_MAP)
 
 
 def _ramp(length, band, fades):
