@@ -69,7 +69,7 @@ class NothingThere(UserError):
     """The video can be opened, but it has no frame, or no frame from `start` on."""
 
 
-class VideoReader:
+class VideoReader(contextlib.AbstractContextManager):
     """Iterates the frames of `source`, once, as uint8 H x W x 3 BGR images.
 
     source: path of a video file, path of a folder of images (in the order of their names), or the number of a webcam.
@@ -190,9 +190,6 @@ class VideoReader:
         if self._ahead is not None:
             self._ahead.close()
         self._frames.close()
-
-    def __enter__(self):
-        return self
 
     def __exit__(self, *exception):
         self.close()

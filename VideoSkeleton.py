@@ -108,11 +108,6 @@ class VideoSkeleton:
         return self.joints[:, REDUCED, :2].reshape(len(self), -1)
 
     @property
-    def full(self):
-        """float32 (N, 99): each skeleton's 99 values."""
-        return self.joints.reshape(len(self), -1)
-
-    @property
     def identity(self):
         """What a checkpoint was trained for, in plain types: the video's content and the canvas in it."""
         return {"content": self.content, "box": list(self.box)}

@@ -1,9 +1,9 @@
 """Judging of a generated clip against the real one, frame by frame, and of the placed joints against the true ones.
 
 A clip is judged in regions. "frame" is the whole canvas. "person" is the person alone: cut out by MediaPipe's mask of
-the clip itself, set on plain grey, in a padded box around the real clip's joints. Where she stands is a convention of
-the placement and no error. So in the cross task she is first moved by one shift for the whole clip (`common_shift`).
-"raw" is the same without the shift.
+the clip itself, set on plain grey, in a padded box around the real clip's joints. Where the person stands is a
+convention and no error. So in the cross task it is first moved by one shift for the whole clip. "raw" is the same
+without the shift.
 """
 
 from collections import namedtuple

