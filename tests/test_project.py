@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 
+import pytest
 import yaml
 
 from common.paths import ROOT
@@ -60,6 +61,7 @@ def test_the_house_is_small():
     assert len(README.splitlines()) <= 130
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no fork")
 def test_importing_has_no_side_effect(tmp_path):
     """Each module is imported alone in a fork of a fresh process, so that packages are read from the disk once."""
     code = f"""
