@@ -116,6 +116,36 @@ def short(frames, tmp_path):
     return path
 
 
+def complaint(error):
+    """The lines on standard error, without progress bars."""
+    lines = [line.strip() for line in error.replace("\r", "\n").split("\n")]
+    return [line for line in lines if line and "[00:" not in line and "%|" not in line]
+
+
+@pytest.fixture
+def refused(script):
+    """refused(what, main, *words): check that the script refuses these words with one line; returns that line."""
+
+    def call(what, main, *words):
+        command_line._warned.clear()  # each call counts as a process of its own
+        status, _, error = script(main, *words)
+        lines = complaint(error)
+        assert status == 2 and len(lines) == 1 and lines[0].startswith("error: "), (what, words, status, error)
+        return lines[0]
+
+    return call
+
+
+def kept_files():
+    """{path: size} of everything in the cache of the tests."""
+    return {path: path.stat().st_size for path in paths.CACHE.rglob("*") if path.is_file()}
+
+
+def read_film(path):
+    with VideoReader(path) as reader:
+        return list(reader)
+
+
 def random_skeleton(rng):
     return Skeleton(rng.random((33, 3)), np.ones(33))
 

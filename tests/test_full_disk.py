@@ -5,7 +5,7 @@ import subprocess
 
 import numpy as np
 import pytest
-from test_faults import complaint, read_film
+from conftest import complaint, read_film
 
 import DanceDemo
 import GenVanillaNN

@@ -14,7 +14,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from test_faults import complaint, read_film
+from conftest import complaint, read_film
 
 import GenVanillaNN
 from common.command_line import UserError
