@@ -5,7 +5,6 @@ A generator's module is imported when the generator is made, so GEN_TYPE 1, and 
 
 import importlib
 from dataclasses import dataclass
-from pathlib import Path
 
 from common import paths
 from common.command_line import UserError, warn
@@ -49,9 +48,8 @@ class GeneratorEntry:
             if checkpoint is not None:
                 raise UserError(f"GEN_TYPE {self.number} learns nothing and takes no --checkpoint; leave it out")
             return self._class(self.module, self.class_name)(target, **options)
-        path = Path(checkpoint or self.weights)
         try:
-            if checkpoint is None and self.untrained and not path.exists():
+            if checkpoint is None and self.untrained and not self.weights.exists():
                 raise UserError(f"GEN_TYPE {self.number} is not trained here (python {' '.join(self.trainer)})")
             return self._class(self.module, self.class_name)(target, *self.arguments, checkpoint=checkpoint, **options)
         except UserError as error:

@@ -155,7 +155,8 @@ def _find(video, folder):
         first = 0
         while _read_segment(work, first) is not None:
             first += 1
-        find_segments(video, work, max(0, first - 1))  # the last one may have been the last of a shorter run
+        # It begins one segment earlier, because behind the end of a video all of it would be decoded to find nothing.
+        find_segments(video, work, max(0, first - 1))
         shutil.rmtree(folder, ignore_errors=True)
         _join(video, work)
         work.rename(folder)

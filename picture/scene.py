@@ -137,7 +137,7 @@ class Scene:
             left, top = max(left, int(self._box[0] + (x - 1) * scale)), max(top, int(self._box[1] + (y - 1) * scale))
             right = min(right, int(self._box[0] + (x + width + 1) * scale) + 1)
             bottom = min(bottom, int(self._box[1] + (y + height + 1) * scale) + 1)
-        if right > left and bottom > top and (mask is None or width):
+        if right > left and bottom > top:
             place = np.s_[top:bottom, left:right]
             share = self._fade[place]
             if mask is not None:
