@@ -42,8 +42,8 @@ from motion.detector import PoseDetector, detect_everyone
 from motion.extraction import cache_folder, load_track
 from motion.mending import steady
 from motion.retargeting import place
-from picture.film import VideoWriter
 from picture.limb_warp import LimbWarp
+from video.film import VideoWriter
 from VideoReader import VideoReader
 from VideoSkeleton import VideoSkeleton
 

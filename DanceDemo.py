@@ -35,7 +35,7 @@ from motion.extraction import load_track
 from motion.mending import steady
 from motion.retargeting import place
 from motion.track import Track
-from picture.film import VideoWriter
+from video.film import VideoWriter
 from VideoReader import VideoReader
 from VideoSkeleton import VideoSkeleton
 

@@ -16,7 +16,7 @@ import numpy as np
 from common.files import atomic_write, write_png
 from common.paths import ROOT
 from picture.canvas import crop
-from picture.film import VideoWriter
+from video.film import VideoWriter
 
 SHEET_ROWS = 5  # frames on the contact sheet
 CELL = 200  # pixels of one picture on the contact sheet and in the film

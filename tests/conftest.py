@@ -8,8 +8,8 @@ import pytest
 
 from common import command_line, paths
 from motion.track import Track
-from picture.film import VideoWriter
 from Skeleton import Skeleton
+from video.film import VideoWriter
 from VideoReader import VideoReader
 from VideoSkeleton import VideoSkeleton
 

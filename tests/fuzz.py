@@ -48,7 +48,7 @@ def make_good_files(folder):
     from learning.dataset import reduced_images
     from motion.extraction import find_segments
     from motion.following import FoundPeople
-    from picture.film import VideoWriter
+    from video.film import VideoWriter
     from VideoReader import VideoReader
     from VideoSkeleton import VideoSkeleton
 
@@ -146,7 +146,7 @@ def dance(folder, track):
     from dancing.generators import GENERATORS
     from motion.mending import steady
     from motion.retargeting import place
-    from picture.film import VideoWriter
+    from video.film import VideoWriter
     from VideoSkeleton import VideoSkeleton
 
     target, motion = VideoSkeleton(folder / "v.mp4", folder / "cache" / "target"), steady(track)

@@ -25,7 +25,7 @@ SOURCE_FRAMES = 250  # frames of the source: more than two segments of its pose 
 PREPARE = f"""
 from VideoReader import VideoReader
 from common.paths import SAMPLE_SOURCE, SAMPLE_TARGET
-from picture.film import VideoWriter
+from video.film import VideoWriter
 for sample, path, count in (SAMPLE_TARGET, "clip.mp4", {TARGET_FRAMES}), (SAMPLE_SOURCE, "source.mp4", {SOURCE_FRAMES}):
     with VideoReader(sample) as reader, VideoWriter(path, 30) as writer:
         for frame, _ in zip(reader, range(count)):

@@ -17,8 +17,8 @@ import DanceDemo
 from common.paths import ROOT, SAMPLE_JOINTS, SAMPLE_SOURCE
 from motion import extraction
 from picture.canvas import crop
-from picture.film import VideoWriter
 from Skeleton import REDUCED
+from video.film import VideoWriter
 from VideoReader import VideoReader
 
 

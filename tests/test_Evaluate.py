@@ -17,7 +17,7 @@ import Evaluate
 from common.paths import SAMPLE_JOINTS, SAMPLE_SOURCE, SAMPLE_TARGET, SAMPLE_TRUTH
 from measuring import judging
 from measuring.scoreboard import Row, markdown_table, write_curves
-from picture.film import VideoWriter
+from video.film import VideoWriter
 from VideoReader import VideoReader
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from common.command_line import UserError
-from picture.film import VideoWriter
+from video.film import VideoWriter
 from VideoReader import NothingThere, VideoReader, index_count, latest_frame, read_ahead
 
 

@@ -12,7 +12,7 @@ from common.paths import SAMPLE_JOINTS
 from motion import extraction
 from motion.cuts import CutDetector, thumbnail
 from picture.canvas import CANVAS, crop
-from picture.film import VideoWriter
+from video.film import VideoWriter
 from VideoReader import VideoReader
 from VideoSkeleton import VideoSkeleton
 

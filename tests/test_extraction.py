@@ -13,8 +13,8 @@ from common.files import file_lock
 from motion import extraction
 from motion.extraction import cache_folder, load_track
 from picture import target_pictures
-from picture.film import VideoWriter
 from picture.target_pictures import target_folder
+from video.film import VideoWriter
 from VideoReader import VideoReader
 from VideoSkeleton import VideoSkeleton
 

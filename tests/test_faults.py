@@ -21,7 +21,7 @@ import GenWarp
 import VideoSkeleton
 from common.paths import SAMPLE_SOURCE
 from motion.extraction import load_track
-from picture.film import VideoWriter
+from video.film import VideoWriter
 
 # Each script with its words up to the name of the video that is bad. OUT stands for an empty folder, CLIP for a good
 # video.

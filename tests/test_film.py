@@ -10,7 +10,7 @@ from test_VideoReader import coloured, sound, tone, write
 
 from common.command_line import UserError
 from common.paths import ROOT
-from picture.film import VideoWriter
+from video.film import VideoWriter
 from VideoReader import VideoReader
 
 
@@ -51,7 +51,7 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path):
     code = f"""
 import resource, signal, sys
 import numpy as np
-from picture.film import VideoWriter
+from video.film import VideoWriter
 from common.command_line import run
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))

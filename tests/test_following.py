@@ -7,7 +7,7 @@ import pytest
 from common.files import EncodedImages
 from motion.extraction import load_people, mask_size
 from motion.following import PersonFollower
-from picture.film import VideoWriter
+from video.film import VideoWriter
 
 
 def test_the_tall_one_of_two_people_is_followed_while_she_moves(frames, tmp_path, capsys):

@@ -10,8 +10,8 @@ from motion.body import BONES, body_height, bone_lengths, landmark_point
 from motion.extraction import load_track
 from motion.mending import steady
 from motion.retargeting import LiveRetargeting, Retargeting, place
-from picture.film import VideoWriter
 from Skeleton import ANKLES, REDUCED
+from video.film import VideoWriter
 
 
 def other_body(target):

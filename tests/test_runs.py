@@ -21,7 +21,7 @@ from common.command_line import UserError
 from common.files import file_lock
 from common.paths import ROOT
 from motion.extraction import SEGMENT, cache_folder, load_people
-from picture.film import VideoWriter
+from video.film import VideoWriter
 
 # What each of these processes begins with: an audit hook that tells of any use of the network, and folders of its own.
 BEGIN = f"""

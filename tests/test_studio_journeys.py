@@ -15,7 +15,7 @@ from test_VideoReader import sound, tone
 
 from common.paths import SAMPLE_SOURCE, SAMPLE_TARGET
 from dancing.generators import GENERATORS
-from picture.film import VideoWriter
+from video.film import VideoWriter
 from VideoReader import VideoReader
 
 FRAMES = 60  # of each sample clip in the copy
