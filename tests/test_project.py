@@ -14,8 +14,8 @@ import yaml
 from common.paths import ROOT
 
 # From the bottom to the top: a file imports only from the levels below its own, and from its own package.
-LEVELS = [("common",), ("video",), ("VideoReader", "Skeleton"), ("motion",), ("picture",), ("VideoSkeleton",), ("learning",),
-          ("GenNearest", "GenVanillaNN"), ("GenGAN", "GenWarp"), ("dancing",), ("measuring",), ("DanceDemo",),
+LEVELS = [("common",), ("video",), ("VideoReader", "Skeleton"), ("motion",), ("picture",), ("VideoSkeleton",),
+          ("learning",), ("GenNearest", "GenVanillaNN"), ("GenGAN", "GenWarp"), ("dancing",), ("measuring",), ("DanceDemo",),
           ("Evaluate", "Benchmark", "DanceStudio")]
 LEVEL = {name: number for number, names in enumerate(LEVELS) for name in names}
 FILES = sorted(path for path in ROOT.rglob("*.py")

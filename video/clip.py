@@ -35,7 +35,7 @@ class Clip:
 
     def words(self, prefix=""):
         """The flags of a command line that say the same: [] for a whole video. prefix: "target-" for --target-from."""
-        said = [("from", f"{self.begin:g}", self.begin != 0), ("to", f"{self.end:g}" if self.end else "", self.end),
+        said = [("from", f"{self.begin:.10g}", self.begin != 0), ("to", f"{self.end:.10g}" if self.end else "", self.end),
                 ("person", self.person, self.person != "largest")]
         return [word for name, value, needed in said if needed for word in (f"--{prefix}{name}", value)]
 
@@ -45,7 +45,8 @@ def add_clip_flags(parser, what, *prefixes):
     "target-", once for each prefix that the flags' names may have; `clip_of` is then given the first one."""
     where = f"{', '.join(SIDES)}, or a point x,y (shares of the picture) in its first frame"
     for name, kind, metavar, text, default in (
-            ("from", time, "TIME", "begin there: seconds, m:ss or h:mm:ss", 0.0), ("to", time, "TIME", "end there", None),
+            ("from", time, "TIME", "begin there: seconds, m:ss or h:mm:ss", 0.0),
+            ("to", time, "TIME", "end there", None),
             ("person", person, "WHO", f"follow this person: {where}", SIDES[-1])):
         parser.add_argument(*(f"--{prefix}{name}" for prefix in prefixes), type=kind, metavar=metavar, default=default,
                             help=f"of {what}: {text}")
