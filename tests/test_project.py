@@ -15,8 +15,8 @@ from common.paths import ROOT
 
 # From the bottom to the top: a file imports only from the levels below its own, and from its own package.
 LEVELS = [("common",), ("video",), ("VideoReader", "Skeleton"), ("motion",), ("picture",), ("VideoSkeleton",),
-          ("learning",), ("GenNearest", "GenVanillaNN"), ("GenGAN", "GenWarp"), ("dancing",), ("measuring",), ("DanceDemo",),
-          ("Evaluate", "Benchmark", "DanceStudio")]
+          ("learning",), ("GenNearest", "GenVanillaNN"), ("GenGAN", "GenWarp"), ("dancing",), ("measuring",),
+          ("DanceDemo",), ("Evaluate", "Benchmark", "DanceStudio")]
 LEVEL = {name: number for number, names in enumerate(LEVELS) for name in names}
 FILES = sorted(path for path in ROOT.rglob("*.py")
                if path.relative_to(ROOT).parts[0] in LEVEL or path.parent == ROOT)

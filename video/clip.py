@@ -22,7 +22,7 @@ class Clip:
     path: Path
     begin: float = 0.0
     end: float | None = None
-    person: str = "largest"
+    person: str = SIDES[-1]
 
     @classmethod
     def of(cls, video):
@@ -35,9 +35,9 @@ class Clip:
 
     def words(self, prefix=""):
         """The flags of a command line that say the same: [] for a whole video. prefix: "target-" for --target-from."""
-        said = [("from", f"{self.begin:.10g}", self.begin != 0), ("to", f"{self.end:.10g}" if self.end else "", self.end),
-                ("person", self.person, self.person != "largest")]
-        return [word for name, value, needed in said if needed for word in (f"--{prefix}{name}", value)]
+        said = {"from": f"{self.begin:.10g}" if self.begin else "", "to": f"{self.end:.10g}" if self.end else "",
+                "person": self.person if self.person != SIDES[-1] else ""}
+        return [word for name, value in said.items() if value for word in (f"--{prefix}{name}", value)]
 
 
 def add_clip_flags(parser, what, *prefixes):
