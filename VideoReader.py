@@ -6,8 +6,8 @@
 """
 
 import contextlib
-import itertools
 import queue
+import re
 import threading
 import time
 from pathlib import Path
@@ -17,6 +17,9 @@ import cv2
 import numpy as np
 
 from common.command_line import UserError, quiet_stderr, warn
+from video.clip import ROUNDING, Clip
+from video.decoding import open_video, read_index, warn_if_cut_off
+from video.pictures import FilePictures
 
 IMAGE_SUFFIXES = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 FOLDER_FPS = 25.0  # frames a second of a folder of images, which does not say how fast they were taken
@@ -70,30 +73,33 @@ class NothingThere(UserError):
 
 
 class VideoReader(contextlib.AbstractContextManager):
-    """Iterates the frames of `source`, once, as uint8 H x W x 3 BGR images.
+    """Iterates the frames of `video`, once, as uint8 H x W x 3 BGR images: upright, with square pixels, in SDR colours.
 
-    source: path of a video file, path of a folder of images (in the order of their names), or the number of a webcam.
-    start: how many frames at the beginning are left out; where the file's index can be trusted, they are not decoded.
-    Attributes: size (width, height) in pixels after rotation; fps, the average rate; variable (True where the frames
-    are not evenly spaced in time, as phones and screen recorders write them); frame_count (what the file claims, None
-    where that is unknown, as for a webcam); live (True for a webcam).
-    Memory does not grow with the length of the video. Raises UserError where there is nothing to read. A video that
-    breaks off ends there, with one line of warning.
+    video: path of a video file, path of a folder of images (see video_images), the number of a webcam, or a Clip, of
+    which the frames of its part are read. start: how many of these frames are left out at the beginning; where the
+    file's index can be trusted, they are not decoded.
+    Attributes: size (width, height) in pixels; fps, frames a second as the file claims them, while `timed` tells the
+    truth; frame_count, what the file claims, None where that is unknown, as for a webcam; begin, seconds from the
+    video's first frame to the first one of the part; live (True for a webcam).
+    Memory does not grow with the length of the video. Raises UserError where there is nothing to read. What is damaged
+    is left out, with one line of warning.
     """
 
-    def __init__(self, source, start=0):
-        self.source, self.live, self.variable = source, False, False
-        if isinstance(source, int) or (str(source).isdecimal() and not Path(source).exists()):
+    def __init__(self, video, start=0):
+        self.source, self.live, self.begin = video, False, 0.0
+        if isinstance(video, int) or (str(video).isdecimal() and not Path(str(video)).exists()):
             self.live = True
-            self._frames = self._open_camera(int(source))
+            self._frames = self._open_camera(int(video))
         else:
-            path = Path(source)
-            if not path.exists():
-                raise UserError(f"there is no video {str(source)!r}; check the path")
-            self._frames = self._open_folder(path, start) if path.is_dir() else self._open_file(path, start)
+            clip = Clip.of(video)
+            if not clip.path.exists():
+                raise UserError(f"there is no video {str(clip.path)!r}; check the path")
+            self._frames = (self._open_folder if clip.path.is_dir() else self._open_file)(clip, start)
         self._first = next(self._frames, None)
         if self._first is None:
-            raise NothingThere(f"no frame could be read from {str(source)!r}; is it a video?")
+            if not self.live and clip.begin:
+                raise NothingThere(f"{str(clip.path)!r} has no frame from {clip.begin:g} seconds on; begin earlier")
+            raise NothingThere(f"no frame could be read from {str(video)!r}; is it a video?")
         self.size = self._first[1].shape[1::-1]
         self._ahead = None
 
@@ -101,7 +107,7 @@ class VideoReader(contextlib.AbstractContextManager):
         return (image for _, image in self.timed())
 
     def timed(self):
-        """Yield (seconds since the video's first frame, image) for each frame, instead of iterating, once."""
+        """Yield (seconds since the part's first frame, image) for each frame, instead of iterating, once."""
         if self._first is None:
             raise RuntimeError("a VideoReader is read once; open another")
         first, self._first = self._first, None
@@ -113,49 +119,45 @@ class VideoReader(contextlib.AbstractContextManager):
             self._ahead = read_ahead(self._frames)
             yield from self._ahead
 
-    def _open_file(self, path, start):
-        try:
-            # The path is absolute because FFmpeg takes "12:30.mp4" for a network address. Titles may have any encoding.
-            container = av.open(str(path.absolute()), metadata_errors="ignore")
-        except (av.FFmpegError, OSError) as error:
-            raise UserError(f"{str(path)!r} can't be opened as a video: {error.strerror or error}") from None
-        if not container.streams.video:
-            container.close()
-            raise UserError(f"{str(path)!r} holds no video stream; give a video")
-        stream = container.streams.video[0]
-        stream.thread_type = "AUTO"
-        self.fps = _plausible(stream.average_rate or stream.guessed_rate)
-        self.variable = abs(self.fps / _plausible(stream.guessed_rate) - 1) > 0.005
+    def _open_file(self, clip, start):
+        container, stream = open_video(clip.path)
+        self.fps = _plausible(stream.average_rate)
         self.frame_count = stream.frames or None
-        return self._decode(path, container, stream, start)
+        if not clip.is_whole:
+            self.frame_count = int(clip.holds(read_index(clip.path).seconds).sum()) or None
+        return self._decode(clip, start, container, stream)
 
-    def _decode(self, path, container, stream, start):
-        count, trouble, begin = start, "", None
-        try:
-            with container:
-                frames, begin = _frames_from(path, start, container, stream)
-                for frame in frames:
-                    # Phones store frames as the sensor sees them, with the angle to show them at (display matrix).
-                    image = np.rot90(frame.to_ndarray(format="bgr24"), round(frame.rotation / 90) % 4)
-                    seconds = count / self.fps
-                    if self.variable and frame.time is not None:  # a raw stream has no times
-                        begin = frame.time if begin is None else begin
-                        seconds = frame.time - begin
-                    count += 1
-                    yield seconds, np.ascontiguousarray(image)
-        except av.FFmpegError as error:
-            trouble = f" ({error.strerror})"
-        if count > start and (trouble or count < (self.frame_count or 0)):
-            said = f" of {self.frame_count}" if self.frame_count else ""
-            warn(f"{str(path)!r} breaks off after {count}{said} frames{trouble}; going on with those")
-            self.frame_count = count
+    def _decode(self, clip, start, container, stream):
+        """Yield (seconds since the part's first frame, image) from frame number `start` of the part on."""
+        with container:
+            pictures, begun = FilePictures(clip.path, container, stream, self.fps), False
+            if start or clip.begin:
+                index = read_index(clip.path)
+                first = int(np.searchsorted(index.seconds, clip.begin - ROUNDING))  # of the part's frames
+                if pictures.jump(index, first + start):
+                    self.begin, begun, start = float(index.seconds[first]), True, 0
+            for seconds, image in pictures:
+                if clip.holds(seconds):
+                    if not begun:
+                        self.begin, begun = seconds, True
+                    if not start:
+                        yield seconds - self.begin, image
+                    start = max(0, start - 1)
+                elif seconds > clip.begin:
+                    break  # the part ends before the file
+            else:
+                warn_if_cut_off(clip.path, container, stream, pictures.number)
+            if pictures.damaged:
+                warn(f"{str(clip.path)!r} is damaged in places; going on with the frames that can be read")
 
-    def _open_folder(self, path, start):
-        names = sorted(p for p in path.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES)
+    def _open_folder(self, clip, start):
+        names = video_images(clip.path)
         if not names:
-            raise UserError(f"the folder {str(path)!r} holds no images ({', '.join(sorted(IMAGE_SUFFIXES))})")
-        self.fps, self.frame_count = FOLDER_FPS, len(names)
-        return self._load(names[start:], start)
+            raise UserError(f"the folder {str(clip.path)!r} holds no images ({', '.join(sorted(IMAGE_SUFFIXES))})")
+        self.fps = FOLDER_FPS
+        inside = np.flatnonzero(clip.holds(np.arange(len(names)) / self.fps))
+        self.frame_count, self.begin = len(inside), float(inside[0] / self.fps) if len(inside) else 0.0
+        return self._load([names[number] for number in inside[start:]], start)
 
     def _load(self, names, start):
         size = None
@@ -175,7 +177,6 @@ class VideoReader(contextlib.AbstractContextManager):
         if not camera.isOpened():
             raise UserError(f"camera {index} does not open; is it plugged in, free and allowed?")
         self.fps, self.frame_count = _plausible(camera.get(cv2.CAP_PROP_FPS)), None
-        self.variable = True  # a camera's frames come when the program has time for them
         return self._capture(camera)
 
     @staticmethod
@@ -195,53 +196,19 @@ class VideoReader(contextlib.AbstractContextManager):
         self.close()
 
 
-def _frames_from(path, start, container, stream):
-    """(the decoded frames of a stream from number `start` on, the time of the stream's first frame in seconds).
-
-    The frames are those that decoding the whole file would give. The time is None where `start` is 0 or it is unknown.
-    """
-    if not start:
-        return container.decode(stream), None
-    times, keys = _trusted_index(path)
-    keys = [pts for pts in keys if start < len(times) and pts <= times[start]]
-    if len(keys) > 1:
-        # The key frame before the last one is used: after some encoders' key frames, a few pictures are incomplete.
-        container.seek(keys[-2], stream=stream)
-        frames = itertools.dropwhile(lambda frame: frame.pts is None or frame.pts < times[start],
-                                     container.decode(stream))
-        first = next(frames, None)
-        if first is not None and first.pts == times[start]:
-            return itertools.chain([first], frames), float(times[0] * stream.time_base)
-        container.seek(0, stream=stream)
-    frames = container.decode(stream)
-    begin = next(frames, None)
-    return itertools.islice(frames, start - 1, None), begin.time if begin else None
+def video_images(folder):
+    """The Paths of the images in a folder, in the order of their names, where numbers count as numbers: 9 before 10.
+    Hidden files are passed over."""
+    images = [path for path in Path(folder).iterdir()
+              if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")]
+    return sorted(images, key=lambda path: [(int(part), part) if part.isdecimal() else (-1, part)
+                                            for part in re.split(r"(\d+)", path.name)])
 
 
-def _trusted_index(path):
-    """(the times of all frames, those of the key frames), sorted, in the stream's unit, if the file's index can be
-    trusted; else ([], []).
-
-    It can in a whole mp4 or Matroska file which begins with a key frame. In other formats the times are made up, and in
-    a file without its beginning the index lists frames that can't be decoded.
-    """
-    with contextlib.suppress(av.FFmpegError), av.open(str(path.absolute()), metadata_errors="ignore") as container:
-        if {"mp4", "matroska"} & set(container.format.name.split(",")):
-            packets = [(packet.pts, packet.is_keyframe) for packet in container.demux(video=0)
-                       if packet.size and not packet.is_discard]
-            times = sorted({pts for pts, _ in packets} - {None})
-            if times and len(packets) == len(times) and packets[0] == (times[0], True):
-                return times, sorted(pts for pts, is_key in packets if is_key)
-    return [], []
-
-
-def index_count(source):
-    """The number of frames that a file's index claims, or of images in a folder. Fewer may be readable."""
-    with VideoReader(source) as reader:
-        if reader.frame_count:
-            return reader.frame_count
-    with av.open(str(Path(source).absolute()), metadata_errors="ignore") as container:
-        return sum(1 for packet in container.demux(container.streams.video[0]) if packet.size)
+def index_count(video):
+    """The number of frames that the index of a video (as for VideoReader) claims. Fewer may be readable."""
+    with VideoReader(video) as reader:
+        return reader.frame_count or read_index(Clip.of(video).path).count
 
 
 def latest_frame(path):

@@ -5,8 +5,11 @@ from argparse import ArgumentTypeError
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from common.command_line import UserError
 
+ROUNDING = 0.0006  # seconds: some files round the times of their frames to milliseconds
 SIDES = ("left", "right", "middle", "largest")  # who is followed; a point "x,y" names the person there
 
 
@@ -32,6 +35,11 @@ class Clip:
     @property
     def is_whole(self):
         return self.begin == 0 and self.end is None
+
+    def holds(self, seconds):
+        """Whether frames at these `seconds` since the video's first frame, a float or an array, are in the part."""
+        end = np.inf if self.end is None else self.end
+        return (seconds > self.begin - ROUNDING) & (seconds <= end - ROUNDING)
 
     def words(self, prefix=""):
         """The flags of a command line that say the same: [] for a whole video. prefix: "target-" for --target-from."""
