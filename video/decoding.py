@@ -72,8 +72,11 @@ class Decoder:
 
 @dataclass(frozen=True)
 class Index:
-    """What a file says of its frames without decoding them: how many there are, their times, sorted, in units of so many
-    seconds, and which of them belong to key frames. exact: whether the decoded frames have just these times."""
+    """What a file says of its frames without decoding them.
+
+    count: how many there are. times: int (N,), sorted, in units of `unit` seconds. keys: the times of the key frames.
+    exact: whether the decoded frames have just these times.
+    """
 
     count: int
     times: np.ndarray
@@ -107,7 +110,8 @@ def _index_of_version(path, size, changed):
     known = [packet for packet in packets if packet[0] is not None]
     times = np.unique(np.array([pts for pts, _ in known], np.int64))
     exact = exact and 0 < len(times) == len(packets) and packets[0] == (times[0], True)
-    return Index(len(packets), times, np.unique(np.array([pts for pts, is_key in known if is_key], np.int64)), unit, exact)
+    keys = np.unique(np.array([pts for pts, is_key in known if is_key], np.int64))
+    return Index(len(packets), times, keys, unit, exact)
 
 
 def warn_if_cut_off(path, container, stream, count):

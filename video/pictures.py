@@ -6,7 +6,7 @@ from video.clip import ROUNDING
 from video.decoding import Decoder
 from video.upright import Upright
 
-RESET = 1.0  # seconds: where the times go back by more, another recording begins, and its times go on from here
+RESET = 0.2  # seconds: where the times go back by more, another recording begins, and its times go on from here
 LEAP = 10.0  # seconds: in a transport stream, which may be cut anywhere, a larger step forward is not a pause either
 
 
