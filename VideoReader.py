@@ -18,7 +18,7 @@ import numpy as np
 
 from common.command_line import UserError, quiet_stderr, warn
 from video.clip import ROUNDING, Clip
-from video.decoding import open_video, read_index, warn_if_cut_off
+from video.decoding import is_cut_off, open_video, read_index
 from video.pictures import FilePictures
 
 IMAGE_SUFFIXES = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
@@ -145,9 +145,10 @@ class VideoReader(contextlib.AbstractContextManager):
                     start = max(0, start - 1)
                 elif seconds > clip.begin:
                     break  # the part ends before the file
-            else:
-                warn_if_cut_off(clip.path, container, stream, pictures.number)
-            if pictures.damaged:
+            if clip.end is None and is_cut_off(clip.path, container, stream):
+                of = f" of {stream.frames}" if stream.frames else ""
+                warn(f"{str(clip.path)!r} breaks off after {pictures.number}{of} frames; going on with those")
+            elif pictures.damaged:
                 warn(f"{str(clip.path)!r} is damaged in places; going on with the frames that can be read")
 
     def _open_folder(self, clip, start):

@@ -9,7 +9,7 @@ import av
 import numpy as np
 from av.stream import Disposition
 
-from common.command_line import UserError, warn
+from common.command_line import UserError
 
 STILLS = {"mjpeg", "png", "bmp", "gif", "tiff", "webp"}  # codecs of cover pictures, and of a few whole videos
 MOST_ERRORS = 1000  # errors in reading, one after the other, after which the rest of a file is given up
@@ -114,8 +114,22 @@ def _index_of_version(path, size, changed):
     return Index(len(packets), times, keys, unit, exact)
 
 
-def warn_if_cut_off(path, container, stream, count):
-    """Say in one line that a file, of which `count` frames were read, ends before the frames that its index names."""
+def is_cut_off(path, container, stream):
+    """Whether a file ends before the bytes that its header or its index counts: it was not copied or recorded whole.
+
+    How many frames or seconds a header claims is no sign of that, since many programs write it wrongly.
+    """
     size = Path(path).stat().st_size
-    if "mp4" in container.format.name and any(entry.pos + entry.size > size for entry in stream.index_entries):
-        warn(f"{str(path)!r} breaks off after {count} of {stream.frames} frames; going on with those")
+    if "mp4" in container.format.name:
+        return any(entry.pos + entry.size > size for entry in stream.index_entries)
+    with open(path, "rb") as file:
+        begin = file.read(200)
+    if begin[:4] == b"RIFF":
+        return int.from_bytes(begin[4:8], "little") + 8 > size
+    # In Matroska, the Segment holds all but the beginning (RFC 8794 and 9559). A size of ones means that it is unknown.
+    at = begin.find(b"\x18\x53\x80\x67") + 4
+    if "matroska" in container.format.name and at >= 4 and begin[at:]:
+        length = 9 - begin[at].bit_length()  # bytes of the size, told by the zeros at its beginning
+        value = int.from_bytes(begin[at:at + length], "big") & (1 << 7 * length) - 1
+        return value != (1 << 7 * length) - 1 and at + length + value > size
+    return False
