@@ -80,13 +80,14 @@ class VideoReader(contextlib.AbstractContextManager):
     file's index can be trusted, they are not decoded.
     Attributes: size (width, height) in pixels; fps, frames a second as the file claims them, while `timed` tells the
     truth; frame_count, what the file claims, None where that is unknown, as for a webcam; begin, seconds from the
-    video's first frame to the first one of the part; live (True for a webcam).
+    video's first frame to the first one of the part; stamp, the same by the file's own clock, which its sound has too;
+    live (True for a webcam).
     Memory does not grow with the length of the video. Raises UserError where there is nothing to read. What is damaged
     is left out, with one line of warning.
     """
 
     def __init__(self, video, start=0):
-        self.source, self.live, self.begin = video, False, 0.0
+        self.source, self.live, self.begin, self.stamp = video, False, 0.0, 0.0
         if isinstance(video, int) or (str(video).isdecimal() and not Path(str(video)).exists()):
             self.live = True
             self._frames = self._open_camera(int(video))
@@ -140,6 +141,7 @@ class VideoReader(contextlib.AbstractContextManager):
                 if clip.holds(seconds):
                     if not begun:
                         self.begin, begun = seconds, True
+                    self.stamp = pictures.zero + self.begin
                     if not start:
                         yield seconds - self.begin, image
                     start = max(0, start - 1)

@@ -14,6 +14,8 @@ from filelock import FileLock, Timeout
 from common import paths
 from common.command_line import UserError, warn
 
+LONGEST_NAME = 255  # bytes in the name of a file, on most disks
+
 
 @contextlib.contextmanager
 def file_lock(path, doing, wait=False):
@@ -69,6 +71,13 @@ def sha256(path):
     """The SHA-256 of a file's content, as hexadecimal digits."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def shorten(text, most_bytes):
+    """The beginning of `text` that takes at most so many bytes in the name of a file: a Japanese letter takes three."""
+    while len(os.fsencode(text)) > most_bytes:
+        text = text[:-1]
+    return text
 
 
 class DamagedCache(UserError):

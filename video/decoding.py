@@ -48,7 +48,7 @@ class Decoder:
         self._container.seek(pts, stream=self._stream)
 
     def __iter__(self):
-        for packet in self._packets():
+        for packet in readable_packets(self._container, self._stream, self._note_damage):
             try:
                 for frame in packet.decode():
                     self.damaged = self.damaged or frame.is_corrupt
@@ -56,18 +56,24 @@ class Decoder:
             except (av.InvalidDataError, av.UndefinedError, av.ArgumentError):
                 self.damaged = True
 
-    def _packets(self):
-        errors = 0
-        while errors < MOST_ERRORS:
-            try:
-                for packet in self._container.demux(self._stream):
-                    errors = 0
-                    yield packet
-                return
-            except av.EOFError:
-                return
-            except av.FFmpegError:
-                errors, self.damaged = errors + 1, True
+    def _note_damage(self):
+        self.damaged = True
+
+
+def readable_packets(container, stream, damaged=lambda: None):
+    """The packets of a stream; what can't be read is left out, and `damaged` is called then."""
+    errors = 0
+    while errors < MOST_ERRORS:
+        try:
+            for packet in container.demux(stream):
+                errors = 0
+                yield packet
+            return
+        except av.EOFError:
+            return
+        except av.FFmpegError:
+            errors += 1
+            damaged()
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@
 """
 
 import contextlib
+import hashlib
 import os
 from fractions import Fraction
 from pathlib import Path
@@ -16,13 +17,12 @@ import numpy as np
 from av.video.reformatter import ColorRange, Colorspace
 
 from common.command_line import UserError, warn, writable_folder
-from common.files import file_lock
+from common.files import LONGEST_NAME, file_lock, shorten
+from video.sound import Sound
 
 CLOCK = 90000  # ticks a second in a video whose frames are not evenly spaced, as in MPEG
 FRAGMENT = 2  # seconds of film between two saves: so much is lost when the process is killed
 CRF = 18  # x264's constant quality; 18 is visually lossless or nearly so (FFmpeg's H.264 guide)
-AAC_RATES = (48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000)  # sample rates in Hz that AAC knows
-COPIED_AUDIO = {"aac", "mp3", "ac3", "eac3", "alac", "opus"}  # codecs that players expect in an mp4; others become AAC
 
 
 class VideoWriter(contextlib.AbstractContextManager):
@@ -32,17 +32,17 @@ class VideoWriter(contextlib.AbstractContextManager):
     process is killed, that file can be played except for its last FRAGMENT seconds, and the next writer of `path` keeps
     it as ...-unfinished.mp4. Two writers can't write one path at once: the second raises UserError.
     fps: frames per second, evenly spaced. variable: each frame has the time that `write` is given, fps is the average.
-    audio_from: a file whose sound is carried over as far as the picture goes. It is copied where an mp4 can hold its
-    codec, else encoded as AAC. None, or a file without sound, gives a silent film.
+    audio_from: a file whose sound is carried over as far as the picture goes (see video.sound.Sound). None, or a file
+    without sound, gives a silent film. audio_begin: where in the sound the film begins (VideoReader.stamp).
     Odd sizes are padded to even ones by repeating the last row or column, because yuv420p halves the colour planes.
     As a context manager it keeps what was written when Ctrl-C ends it, and leaves nothing after another error.
     """
 
-    def __init__(self, path, fps, audio_from=None, variable=False):
+    def __init__(self, path, fps, audio_from=None, variable=False, audio_begin=0.0):
         self.path = Path(path)
-        if self.path.is_dir():
-            raise UserError(f"{str(path)!r} is a folder; name the mp4 to write")
-        self._part = writable_folder(self.path.parent) / f".{self.path.name}.part"
+        check_film_name(self.path)
+        writable_folder(self.path.parent)
+        self._part = part_of(self.path)
         self._rate = Fraction(fps).limit_denominator(1001)  # 30000/1001 and its like come out exactly
         with contextlib.ExitStack() as stack:
             stack.enter_context(file_lock(self.path, "writing"))
@@ -54,7 +54,7 @@ class VideoWriter(contextlib.AbstractContextManager):
             self._video.codec_context.time_base = 1 / Fraction(self._ticks)
             self._video.pix_fmt = "yuv420p"
             self._video.options = {"crf": str(CRF), "preset": "veryfast"}
-            self._audio = _Audio(audio_from, self._container) if audio_from is not None else None
+            self._sound = Sound(audio_from, self._container, audio_begin) if audio_from is not None else None
             self._held = stack.pop_all()
         self._last, self.count = -1, 0
 
@@ -82,11 +82,12 @@ class VideoWriter(contextlib.AbstractContextManager):
         frame = av.VideoFrame.from_ndarray(cv2.cvtColor(image, cv2.COLOR_BGR2YUV_I420), format="yuv420p")
         self._last = max(self._last + 1, round(seconds * CLOCK)) if self._ticks == CLOCK else self.count
         frame.pts, frame.time_base = self._last, 1 / Fraction(self._ticks)
+        frame.duration = round(self._ticks / self._rate)  # it counts for the last frame only
         try:
             self._container.mux(self._video.encode(frame))
             self.count += 1
-            if self._audio:
-                self._audio.mux_until(self._last / Fraction(self._ticks) + 1 / self._rate)
+            if self._sound:
+                self._sound.mux_until(self._last / Fraction(self._ticks) + 1 / self._rate)
         except av.FFmpegError as error:
             raise UserError(f"can't write {self.path}: {error.strerror}") from None
 
@@ -96,8 +97,8 @@ class VideoWriter(contextlib.AbstractContextManager):
             return self.discard()
         try:
             self._container.mux(self._video.encode(None))
-            if self._audio:
-                self._audio.finish()
+            if self._sound:
+                self._sound.close()
             self._container.close()
         except (av.FFmpegError, OSError) as error:
             self.discard()
@@ -112,8 +113,8 @@ class VideoWriter(contextlib.AbstractContextManager):
 
     def discard(self):
         """Stop and remove the hidden file. What was at `path` before stays."""
-        if self._audio:
-            self._audio.close()
+        if self._sound:
+            self._sound.close()
         with contextlib.suppress(av.FFmpegError, OSError):  # a full disk does not take the index either
             self._container.close()
         self._part.unlink(missing_ok=True)
@@ -126,9 +127,26 @@ class VideoWriter(contextlib.AbstractContextManager):
             self.discard()
 
 
+def check_film_name(path):
+    """Raise UserError where `path` (a Path) can't be the name of an mp4."""
+    if path.is_dir():
+        raise UserError(f"{str(path)!r} is a folder; name the mp4 to write")
+    if path.suffix.lower() not in (".mp4", ".m4v"):
+        raise UserError(f"{str(path)!r} would hold an mp4, whatever its name says; let the name end in .mp4")
+
+
+def part_of(path):
+    """The hidden Path beside `path` (a Path) where its film is while it is being written."""
+    if len(os.fsencode(path.name)) > LONGEST_NAME - len("..part"):
+        digest = hashlib.sha256(os.fsencode(path.name)).hexdigest()[:16]
+        return path.with_name(f".{shorten(path.name, 100)}-{digest}.part")
+    return path.with_name(f".{path.name}.part")
+
+
 def _unfinished(path):
     """A free name beside `path` for a film that could not be finished or moved there."""
-    names = (path.with_name(f"{path.stem}-unfinished{number}.mp4") for number in ["", *range(2, 10 ** 6)])
+    stem = shorten(path.stem, LONGEST_NAME - len("-unfinished123456.mp4"))
+    names = (path.with_name(f"{stem}-unfinished{number}.mp4") for number in ["", *range(2, 10 ** 6)])
     return next(name for name in names if not name.exists())
 
 
@@ -145,78 +163,3 @@ def _rescue(part, path):
         part.unlink(missing_ok=True)
     else:
         warn(f"a run that was killed had begun {path.name}; its film so far is at {kept}")
-
-
-class _Audio:
-    """The first sound stream of a file, which is handed packet by packet to an output container."""
-
-    def __init__(self, path, output):
-        self._input, self._output = None, output
-        self._packets, self._next, self._encoding = iter(()), None, False
-        try:
-            self._input = av.open(str(Path(path).absolute()), metadata_errors="ignore")
-        except (av.FFmpegError, OSError):  # a folder of images has no sound
-            return
-        if not self._input.streams.audio:
-            return
-        stream, video = self._input.streams.audio[0], self._input.streams.video
-        # The picture of the output starts at 0, so the sound is shifted by the time at which the source's picture
-        # starts.
-        self._start = Fraction(video[0].start_time or 0) * video[0].time_base if video else Fraction(0)
-        if stream.codec_context.codec.canonical_name in COPIED_AUDIO:
-            self._stream = output.add_stream_from_template(stream)
-            self._packets = self._copied(stream)
-        else:
-            rate = stream.codec_context.sample_rate
-            self._stream = output.add_stream("aac", rate=rate if rate in AAC_RATES else AAC_RATES[0])
-            self._packets = self._encoded(stream)
-            self._encoding = True
-
-    def _copied(self, stream):
-        for packet in self._input.demux(stream):
-            if packet.dts is None:  # an empty packet marks the end
-                continue
-            shift = round(self._start / packet.time_base)
-            packet.pts, packet.dts = packet.pts - shift, packet.dts - shift
-            if packet.pts >= 0:
-                packet.stream = self._stream
-                yield packet.pts * packet.time_base, packet
-
-    def _encoded(self, stream):
-        context = self._stream.codec_context
-        resampler = av.AudioResampler(format="fltp", layout=stream.layout.name, rate=context.sample_rate)
-        for frame in self._input.decode(stream):
-            time = Fraction(frame.pts or 0) * frame.time_base - self._start
-            if time < 0:
-                continue
-            frame.pts = round(time / frame.time_base)
-            for part in resampler.resample(frame):
-                for packet in self._stream.encode(part):
-                    yield time, packet
-        for part in resampler.resample(None):
-            for packet in self._stream.encode(part):
-                yield time, packet
-
-    def mux_until(self, seconds):
-        """Hand over the packets that begin before the time `seconds` of the picture."""
-        while self._input:
-            try:
-                self._next = self._next or next(self._packets, None)
-            except av.FFmpegError as error:
-                warn(f"the source's sound breaks off ({error.strerror})")
-                self._packets = iter(())
-            if self._next is None or self._next[0] >= seconds:
-                return
-            self._output.mux(self._next[1])
-            self._next = None
-
-    def finish(self):
-        """Hand over the packets that the encoder still holds, and close the input."""
-        if self._encoding:
-            self._output.mux(self._stream.encode(None))
-        self.close()
-
-    def close(self):
-        if self._input:
-            self._input.close()
-            self._input = None

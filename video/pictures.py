@@ -25,6 +25,11 @@ class FilePictures:
         self._pictures = self._upright_pictures()
 
     @property
+    def zero(self):
+        """The file's own time, in seconds, of its first frame; 0 where its frames have no times."""
+        return self._zero or 0.0
+
+    @property
     def damaged(self):
         return self._decoder.damaged
 
