@@ -148,6 +148,14 @@ def quiet_stderr():
                 os.close(saved)
 
 
+def _print_anything():
+    """Let what a terminal or a file can't show be printed as an escape, instead of ending the script: a name in Japanese
+    under a Western code page, or a name that is no text at all."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(AttributeError, OSError):  # there is no such stream, or it is not a file, as in a test
+            stream.reconfigure(errors="backslashreplace")
+
+
 def _copy_stderr():
     """Let Python's standard error use a copy of descriptor 2, which `quiet_stderr` leaves alone."""
     try:
@@ -168,6 +176,7 @@ def run(main):
 
     Ctrl-C also works in a script that was started with SIGINT ignored, as a shell does with `command &`.
     """
+    _print_anything()
     _copy_stderr()
     threading.excepthook = _thread_failed
     if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGINT) == signal.SIG_IGN:

@@ -52,7 +52,8 @@ class Job:
             self._words, self.state = self.words, "running"
             try:  # in a session of its own, because Ctrl-C in the server's terminal would reach it besides `stop`
                 self.process = Popen([sys.executable, "-X", "utf8", *self._words], cwd=ROOT, stdin=DEVNULL, stdout=PIPE,
-                                     stderr=STDOUT, encoding="utf-8", errors="replace", start_new_session=True)
+                                     stderr=STDOUT, encoding="utf-8", errors="replace", start_new_session=True,
+                                     preexec_fn=_heed_ctrl_c if os.name == "posix" else None)
             except OSError as error:  # for example, there is not enough memory for another process
                 self.state, self.messages = "failed", [f"error: {error.strerror}"]
                 return
@@ -82,6 +83,12 @@ class Job:
             elif self.state == "running":
                 self.state = "stopping"
                 self.process.send_signal(signal.SIGINT) if os.name == "posix" else self.process.terminate()
+
+
+def _heed_ctrl_c():
+    """Let a new process end by Ctrl-C. A process whose parent ignores that signal ignores it too, and the parent does
+    where it was started by a script, with nohup, by cron or by a CI runner."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 class Jobs:

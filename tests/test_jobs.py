@@ -52,6 +52,19 @@ def test_stop_is_ctrl_c_once(jobs):
     assert job.state == "stopped" and job.messages == ["warning: on"] and job.process.returncode == 130
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signal")
+def test_stop_works_where_this_process_ignores_ctrl_c(jobs):
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        job = jobs.add(1, "", FOREVER)
+        wait_for(lambda: job.process)
+        job.stop()
+        wait_for(lambda: job.is_over, 10)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert job.state == "stopped" and job.process.returncode != 0
+
+
 def test_progress_as_tqdm_writes_it(jobs):
     lines = {"frames:  42%|####2     | 21/50 [00:02<00:03,  9.81frame/s]": ("frames", "21", "50", "00:03", None),
              "W: 100%|##########| 50/50 [00:05<00:00,  1.20s/step, mse=0.1, held-out psnr=20.5]":
