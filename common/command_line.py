@@ -149,8 +149,8 @@ def quiet_stderr():
 
 
 def _print_anything():
-    """Let what a terminal or a file can't show be printed as an escape, instead of ending the script: a name in Japanese
-    under a Western code page, or a name that is no text at all."""
+    """Let what a terminal or a file can't show be printed as an escape, instead of ending the script, such as a name in
+    Japanese under a Western code page."""
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(AttributeError, OSError):  # there is no such stream, or it is not a file, as in a test
             stream.reconfigure(errors="backslashreplace")
