@@ -2,6 +2,7 @@
 
     python DanceDemo.py                                             # the constants below, on the shipped clips
     python DanceDemo.py --gen-type 3 --source karate.mp4 --target me.mp4
+    python DanceDemo.py --source duo.mp4 --from 0:10 --to 1:05 --person left    # a part, and one of several people
     python DanceDemo.py --source karate.mp4 --save-motion karate.npz
     python DanceDemo.py --source karate.npz                         # the same dance without its video
     python DanceDemo.py --source 0                                  # the webcam, live
@@ -35,8 +36,9 @@ from motion.extraction import load_track
 from motion.mending import steady
 from motion.retargeting import place
 from motion.track import Track
-from video.film import VideoWriter
-from VideoReader import VideoReader
+from video.clip import SIDES, add_clip_flags, clip_of
+from video.film import VideoWriter, check_film_name
+from VideoReader import VideoReader, is_webcam
 from VideoSkeleton import VideoSkeleton
 
 # 1 nearest frame | 2 network from 26 values | 3 network from the skeleton image | 4 GAN | 5 retrieve, warp, refine
@@ -61,6 +63,8 @@ def parse_arguments():
     parser.add_argument("--gen-type", type=int, choices=list(GENERATORS), default=GEN_TYPE, help="the generator")
     parser.add_argument("--source", default=SOURCE, help="motion: video, folder of images, .npz or webcam number")
     parser.add_argument("--target", default=TARGET, help="appearance: video of the person to show")
+    add_clip_flags(parser, "the source", "")
+    add_clip_flags(parser, "the target", "target-")
     parser.add_argument("--checkpoint", type=Path, help="weights; default: where the training script puts them")
     parser.add_argument("--output", type=Path, help="mp4 to write; default: data/Dance/DanceDemo-<generator>.mp4")
     parser.add_argument("--layout", choices=LAYOUTS, default=LAYOUT, help="what is shown")
@@ -77,10 +81,13 @@ def parse_arguments():
         parser.error(f"GEN_TYPE is one of {list(GENERATORS)}, LAYOUT one of {list(LAYOUTS)}")
     if not 0 <= args.continuity < float("inf") or (args.continuity and args.gen_type != 1):
         parser.error("--continuity is a number from 0 up, and for GEN_TYPE 1 only")
-    if args.save_motion and args.save_motion.suffix != ".npz":
-        parser.error("the name of --save-motion ends in .npz, so that --source knows it again")
+    for path in filter(None, (args.save_motion, args.skeletons)):
+        if path.suffix != ".npz":
+            parser.error(f"{str(path)!r} would be an .npz file; let its name end in .npz, so that it is known again")
     args.output = args.output or paths.DANCE / f"DanceDemo-{GENERATORS[args.gen_type].name}.mp4"
     outputs = [p for p in (args.output, args.result, args.save_motion, args.skeletons, args.report) if p]
+    for path in filter(None, (args.output, args.result)):
+        check_film_name(path)
     for path in outputs:
         check_output(path, (args.source, args.target))
     if len({path.absolute() for path in outputs}) < len(outputs):
@@ -96,6 +103,18 @@ class Log:
     found: list = field(default_factory=list)
     drawn: list = field(default_factory=list)
     stage_ms: Counter = field(default_factory=Counter)
+
+
+def open_source(args):
+    """What --source and its flags name: a VideoReader, or the Track of a motion file."""
+    clip, is_motion_file = clip_of(args, args.source), Path(str(args.source)).suffix == ".npz"
+    if is_motion_file and clip.person != SIDES[-1]:
+        raise UserError(f"{args.source} holds the motion of one person; leave --person out")
+    if is_motion_file:
+        return Track.load(args.source).part(clip)
+    if is_webcam(args.source) and clip.words():
+        raise UserError("a webcam shows what is before it; leave --from, --to and --person out")
+    return VideoReader(args.source if is_webcam(args.source) else clip)
 
 
 def open_show(args, source, target, generator):
@@ -114,12 +133,16 @@ def open_show(args, source, target, generator):
     return moments(motion, placed, target, generator, source if video and args.layout != "result" else None), motion
 
 
-def write_show(args, shown, motion, sound):
-    """Write the films of the Moments `shown` at the frame rate of `motion`, with the sound of the file `sound` (or
-    None), and show the first film in a window. Returns the Log."""
+def write_show(args, shown, motion, source):
+    """Write the films of the Moments `shown` at the times of `motion`, with the sound of `source` (a VideoReader or a
+    Track), and show the first film in a window. Returns the Log."""
+    sound = {}
+    if isinstance(source, VideoReader) and not source.live:
+        sound = {"audio_from": source.source.path, "audio_begin": source.stamp}
+    variable = motion.variable if isinstance(motion, Track) else True  # a webcam's frames come when there is time
     log, window = Log(), not args.no_window and window_is_possible()
     with contextlib.ExitStack() as stack:
-        writers = [(stack.enter_context(VideoWriter(path, motion.fps, sound, motion.variable)), layout)
+        writers = [(stack.enter_context(VideoWriter(path, motion.fps, variable=variable, **sound)), layout)
                    for path, layout in ((args.output, args.layout), (args.result, "result")) if path]
         total = len(motion) if isinstance(motion, Track) else args.max_frames
         for moment in tqdm(shown, total=total, desc=GENERATORS[args.gen_type].name, unit="frame"):
@@ -137,7 +160,7 @@ def write_show(args, shown, motion, sound):
                     break
         if not any(log.drawn):
             raise UserError(f"nobody is seen in the {len(log.found)} frames of {str(args.source)!r} so far; "
-                            "show the whole person, in good light")
+                            "show the whole person, in good light, and from near enough")
     if window:
         cv2.destroyAllWindows()
     return log
@@ -168,18 +191,16 @@ def save_report(args, log, fps, seconds):
 def main():
     args = parse_arguments()
     with contextlib.ExitStack() as stack:
-        if Path(str(args.source)).suffix == ".npz":
-            source, sound = Track.load(args.source), None
-        else:
-            source = stack.enter_context(VideoReader(args.source))
-            sound = None if source.live else source.source
-        target = VideoSkeleton.load(args.target)
+        source = open_source(args)
+        if isinstance(source, VideoReader):
+            stack.enter_context(source)
+        target = VideoSkeleton.load(clip_of(args, args.target, "target-"))
         options = {"continuity": args.continuity} if args.gen_type == 1 else {}
         generator = GENERATORS[args.gen_type].make(target, args.checkpoint, **options)
         begin = time.perf_counter()
         shown, motion = open_show(args, source, target, generator)
         pose_seconds = time.perf_counter() - begin
-        log = write_show(args, shown, motion, sound)
+        log = write_show(args, shown, motion, source)
         log.stage_ms["pose"] += pose_seconds * 1e3
         seconds, count = time.perf_counter() - begin, len(log.found)
     if args.skeletons:

@@ -88,7 +88,7 @@ class VideoReader(contextlib.AbstractContextManager):
 
     def __init__(self, video, start=0):
         self.source, self.live, self.begin, self.stamp = video, False, 0.0, 0.0
-        if isinstance(video, int) or (str(video).isdecimal() and not Path(str(video)).exists()):
+        if is_webcam(video):
             self.live = True
             self._frames = self._open_camera(int(video))
         else:
@@ -197,6 +197,11 @@ class VideoReader(contextlib.AbstractContextManager):
 
     def __exit__(self, *exception):
         self.close()
+
+
+def is_webcam(video):
+    """Whether `video`, as for VideoReader, is the number of a webcam. A file may have a number as its name."""
+    return isinstance(video, int) or (str(video).isdecimal() and not Path(str(video)).exists())
 
 
 def video_images(folder):

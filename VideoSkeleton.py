@@ -2,6 +2,7 @@
 
     python VideoSkeleton.py data/sample/target.mp4              # extract, or say what is there already
     python VideoSkeleton.py A.mp4 B.mp4 --force                 # extract again
+    python VideoSkeleton.py A.mp4 --from 0:10 --to 1:30 --person left       # a part, and one of several people
     python VideoSkeleton.py A.mp4 B.mp4 --workers 8                         # with processes of this machine
     python VideoSkeleton.py A.mp4 B.mp4 --scheduler tcp://10.0.0.1:8786     # with a Dask cluster
 
@@ -16,6 +17,7 @@ import copy
 import json
 import shutil
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -30,6 +32,7 @@ from motion.extraction import MASK_SIZE, find_in_all, mask_size
 from picture.canvas import CANVAS, crop
 from picture.target_pictures import store_target, target_folder
 from Skeleton import HIPS, REDUCED, SHOULDERS, Skeleton
+from video.clip import Clip, add_clip_flags, clip_of
 
 SHEET_POSES = 12  # poses on the contact sheet
 SHEET_PIXELS = 200  # of each picture on the contact sheet
@@ -42,14 +45,16 @@ class VideoSkeleton:
     """The N frames of a video that show the dancer, with their skeletons in canvas units.
 
     Attributes: joints float32 (N, 33, 3) and visibility float32 (N, 33), as in Skeleton; frames int (N,), the number of
-    each frame in the video; seconds float64 (N,), its time; box (x, y, side) of the canvas in the video's pixels;
+    each frame in the clip; seconds float64 (N,), its time; box (x, y, side) of the canvas in the video's pixels;
     frame_size (width, height) of the video; size, the canvas's in pixels; fps; frames_read, how many frames the video
-    has; content, the video's SHA-256; still, whether the camera stood still; path of the video; folder of the pictures.
+    has; content, the video's SHA-256; still, whether the camera stood still; clip, the Clip that it was made from, and
+    its path; folder of the pictures.
     Images are read from the disk one at a time, so the memory does not grow with their number.
     """
 
     def __init__(self, video, folder):
-        self.path, self.folder = Path(video), Path(folder)
+        self.clip, self.folder = Clip.of(video), Path(folder)
+        self.path = self.clip.path
         try:
             self._open()
         except Exception as error:  # a damaged or foreign file can cause many kinds of errors
@@ -109,12 +114,15 @@ class VideoSkeleton:
 
     @property
     def identity(self):
-        """What a checkpoint was trained for, in plain types: the video's content and the canvas in it."""
-        return {"content": self.content, "box": list(self.box)}
+        """What a checkpoint was trained for, in plain types: the video's content, the canvas in it and, where it is not
+        all of the video, the part and the person."""
+        part = {"clip": self.clip.words()} if self.clip.words() else {}
+        return {"content": self.content, "box": list(self.box)} | part
 
     @classmethod
     def load(cls, video, force=False):
-        """The VideoSkeleton of `video` (a file or a folder of images), from the cache or extracted now.
+        """The VideoSkeleton of `video` (a Clip, or the path of a file or a folder of images), from the cache or
+        extracted now.
 
         force: extract it even if it is in the cache. Raises UserError where the video can't be read or shows nobody.
         """
@@ -160,7 +168,8 @@ def extract_on_cluster(scheduler, videos, force):
     except (OSError, ValueError) as error:
         raise UserError(f"there is no Dask scheduler at {scheduler} ({error}); start one: dask scheduler") from None
     with client:
-        futures = client.map(store_target, [Path(video).resolve() for video in videos], force=force, pure=False)
+        clips = [replace(Clip.of(video), path=Clip.of(video).path.resolve()) for video in videos]
+        futures = client.map(store_target, clips, force=force, pure=False)
         for future in tqdm(as_completed(futures), total=len(videos), desc=f"extracting on {scheduler}", unit="video"):
             future.result()
 
@@ -216,8 +225,9 @@ def main():
     parser.add_argument("--force", action="store_true", help="extract even if the cache is there")
     parser.add_argument("--workers", type=positive(int), default=1, help="processes; one of them uses all cores, too")
     parser.add_argument("--scheduler", metavar="ADDRESS", help="of a Dask cluster, to extract there")
+    add_clip_flags(parser, "each video", "")
     args = parser.parse_args()
-    videos, start, frames = list(dict.fromkeys(args.videos)), time.perf_counter(), 0
+    videos, start, frames = [clip_of(args, video) for video in dict.fromkeys(args.videos)], time.perf_counter(), 0
     known = [not args.force and target_folder(video).exists() for video in videos]
     if args.workers > 1 or args.scheduler:
         targets = VideoSkeleton.load_all(videos, args.force, args.workers, args.scheduler)

@@ -9,15 +9,26 @@ import torch
 from common.command_line import Parser, UserError, positive
 from common.paths import SAMPLE_TARGET
 from learning.checkpoint import IMAGE_SIZES
+from video.clip import add_clip_flags, clip_of
 
 PRECISIONS = ("auto", "32-true", "bf16-mixed", "16-mixed")  # Fabric's names; mixed: autocast, weights in float32
 SEEDS = 2 ** 32  # seeds are below this number, since numpy takes no others
 
 
+class _TrainingParser(Parser):
+    """A Parser whose `target` is a Clip."""
+
+    def parse_args(self, *words):
+        args = super().parse_args(*words)
+        args.target = clip_of(args, args.target, "target-")
+        return args
+
+
 def training_parser(doc, checkpoint, epochs, minutes, batch_size, image_size=IMAGE_SIZES[0]):
     """A Parser with the flags of every training script; the arguments are its docstring and its defaults."""
-    flags = Parser(doc)
+    flags = _TrainingParser(doc)
     flags.add_argument("--target", default=SAMPLE_TARGET, help="video of the person to learn")
+    add_clip_flags(flags, "the target", "target-", "")
     flags.add_argument("--epochs", type=positive(int), default=epochs, help="end after this many epochs in all")
     flags.add_argument("--minutes", type=positive(float), default=minutes, help="end after this many, if sooner")
     flags.add_argument("--image-size", type=int, choices=IMAGE_SIZES, default=image_size, help="pixels")
@@ -44,7 +55,8 @@ def training_command(generator, target, checkpoint=None, words=()):
     of its script; checkpoint: a path for the weights, if not the script's own; words: further flags."""
     command = ["python", f"{generator}.py", *words]
     command += ["--checkpoint", str(checkpoint)] if checkpoint else []
-    return shlex.join(command if target.path == SAMPLE_TARGET else [*command, "--target", str(target.path)])
+    command += [] if target.path == SAMPLE_TARGET else ["--target", str(target.path)]
+    return shlex.join(command + target.clip.words("target-"))
 
 
 def pick_device(name):

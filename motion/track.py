@@ -14,7 +14,22 @@ ARRAYS = ("joints", "visibility", "seconds", "shots", "found")
 KINDS = (np.float32, np.float32, np.float64, np.integer, np.bool_)  # the types of these arrays
 FARTHEST = 100.0  # lengths of the picture's longer side: no detector puts a joint farther away
 LONGEST = 1e7  # seconds, about four months: no video is longer
+RATES = (24000 / 1001, 24, 25, 30000 / 1001, 30, 48, 50, 60000 / 1001, 60, 10, 12, 15, 20, 100, 120, 240)
+EVEN = 1e-3  # seconds: frames that are so near to an even grid are evenly spaced; some files round to milliseconds
 LARGEST = 1e5  # pixels: no picture has a longer side
+
+
+def frame_rate(seconds, claimed):
+    """The frames a second of frames at these `seconds` (N,): `claimed` or a usual rate, if all of them fit into it,
+    else the average."""
+    if seconds[-1] <= seconds[0]:
+        return claimed
+    average = float(np.clip((len(seconds) - 1) / (seconds[-1] - seconds[0]), 0.1, 1000))
+    return next((rate for rate in (claimed, *RATES) if _is_even(seconds, rate)), average)
+
+
+def _is_even(seconds, rate):
+    return np.allclose(seconds, np.arange(len(seconds)) / rate, rtol=0, atol=EVEN)
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,7 +69,7 @@ class Track:
     @property
     def variable(self):
         """Whether the frames are not evenly spaced in time."""
-        return not np.allclose(self.seconds, np.arange(len(self)) / self.fps, rtol=0, atol=1e-3)
+        return not _is_even(self.seconds, self.fps)
 
     @property
     def bounds(self):
@@ -72,10 +87,20 @@ class Track:
 
     def first(self, count):
         """The track of the first `count` frames (None: of all)."""
-        if count is None or count >= len(self):
-            return self
-        cut = {name: getattr(self, name)[:count] for name in ARRAYS if name != "shots"}
-        return replace(self, **cut, shots=self.shots[self.shots < count])
+        return self if count is None or count >= len(self) else self._cut(0, count)
+
+    def part(self, clip):
+        """The track of the frames in the part that `clip` (a Clip) names. Raises UserError where there are none."""
+        inside = np.flatnonzero(clip.holds(self.seconds))
+        if not len(inside):
+            raise UserError(f"{str(clip.path)!r} has no frame from {clip.begin:g} seconds on; begin earlier")
+        return self._cut(inside[0], inside[-1] + 1)
+
+    def _cut(self, start, stop):
+        cut = {name: getattr(self, name)[start:stop] for name in ARRAYS if name not in ("shots", "seconds")}
+        shots = self.shots[(self.shots > start) & (self.shots < stop)] - start
+        return replace(self, **cut, shots=np.concatenate([[0], shots]), seconds=self.seconds[start:stop] -
+                       self.seconds[start])
 
     def save(self, path):
         """Write the track to `path` (.npz)."""

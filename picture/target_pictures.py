@@ -17,10 +17,11 @@ from tqdm import tqdm
 
 from common.command_line import UserError
 from common.files import EncodedImages, file_lock
-from motion.extraction import cache_folder, load_people, mask_size, removed_after_errors
+from motion.extraction import load_people, mask_size, people_folder, removed_after_errors
 from motion.mending import mend_track
 from picture.canvas import CANVAS, MARGIN, canvas_box, crop
 from picture.scene import MOST_BYTES, SAMPLES, background
+from video.clip import Clip
 from VideoReader import VideoReader
 
 SCHEMA = 1  # raise it when the meaning of a stored value changes
@@ -29,14 +30,14 @@ NOTE = 200  # pictures, some seconds of work, after which it is noted how many a
 
 
 def target_folder(video):
-    """The Path of the folder where the pictures of the target `video` are or will be kept."""
-    key = hashlib.sha256(json.dumps([CANVAS, MARGIN, JPEG, SCHEMA]).encode()).hexdigest()[:8]
-    return cache_folder(video) / f"target-{key}"
+    """The Path of the folder where the pictures of the target `video` (a path or a Clip) are or will be kept."""
+    key = json.dumps([CANVAS, MARGIN, JPEG, SCHEMA, *Clip.of(video).words()])
+    return people_folder(video) / f"target-{hashlib.sha256(key.encode()).hexdigest()[:8]}"
 
 
 def store_target(video, force=False):
-    """Make target_folder(video), where it is missing, and return it. force: find the poses and store the pictures anew.
-    Raises UserError where the video can't be read or shows nobody."""
+    """Make target_folder(video), where it is missing, and return it. force: find poses and store pictures anew. video:
+    a path or a Clip. Raises UserError where the video can't be read or shows nobody."""
     people, folder = load_people(video, force), target_folder(video)
     if not folder.exists():
         with file_lock(people.folder, "storing the pictures of", wait=True):
@@ -46,14 +47,15 @@ def store_target(video, force=False):
 
 
 def _store(video, people, folder):
-    work = people.folder.with_name(f".{people.folder.name}.target.work")
+    work = people.folder.with_name(f".{people.folder.name}.{folder.name}.work")
     with removed_after_errors(work):
         work.mkdir(exist_ok=True)
         track, longer = mend_track(people.track), max(people.size)
         # A gap is filled in a source's motion, but a frame of the target counts only if the person was found in it.
         frames = np.flatnonzero(track.present & track.found)
         if not len(frames):
-            raise UserError(f"somebody is seen in {str(video)!r} for a moment only; show the whole person for longer")
+            raise UserError(f"somebody is seen in {str(Clip.of(video).path)!r} for a moment only; show the person for "
+                            "longer")
         joints = track.joints[frames] * longer
         box = canvas_box(joints[:, :, :2], people.size)
         size = min(CANVAS, box[2])
@@ -104,7 +106,7 @@ def _store_images(video, work, frames, box, size):
         for job in waiting:
             ends.append(ends[-1] + file.write(job.result()))
     if len(ends) != len(frames) + 1:
-        raise UserError(f"{str(video)!r} changed while it was read; run it again")
+        raise UserError(f"{str(Clip.of(video).path)!r} changed while it was read; run it again")
     noted.unlink(missing_ok=True)
     return np.stack([ends[:-1], ends[1:]], 1), samples
 

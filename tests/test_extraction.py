@@ -14,6 +14,7 @@ from motion import extraction
 from motion.extraction import cache_folder, load_track
 from picture import target_pictures
 from picture.target_pictures import target_folder
+from video.clip import Clip
 from video.film import VideoWriter
 from VideoReader import VideoReader
 from VideoSkeleton import VideoSkeleton
@@ -75,7 +76,7 @@ def test_a_stopped_extraction_goes_on_and_ends_as_if_it_had_not_been(place, clip
         VideoSkeleton.load(clip)
     name = cache_folder(clip).name
     assert {path.name for path in cache.iterdir()} == (
-        {f".{name}.work"} if place == "poses" else {name, f".{name}.target.work"})
+        {f".{name}.work"} if place == "poses" else {name, f".{name}.{target_folder(clip).name}.work"})
     count = 25
     again = VideoSkeleton.load(clip)
     assert 40 - 25 <= count - 25 <= 40 - 25 + 6 + 5  # a segment or a note, and what waits in the pool
@@ -141,7 +142,7 @@ def test_parts_of_a_video_give_the_poses_of_the_whole(clip, target, cache, monke
     monkeypatch.setattr(extraction, "SEGMENT", 6)
     work = extraction._work_folder(cache_folder(clip))
     for first, last in ((5, None), (8, 9), (2, 5), (0, 2)):
-        extraction.find_segments(clip, work, first, last, detectors=1)
+        extraction.find_segments(Clip(clip), work, first, last, detectors=1)
     assert sorted(path.name for path in work.iterdir()) == [f"segment-{number:06d}.npz" for number in range(7)]
     monkeypatch.setattr(extraction, "detect_everyone", lambda images, **_: iter(list(images)))  # all are there
     assert np.array_equal(extraction.load_people(clip).joints, load_track(target.path).joints)
