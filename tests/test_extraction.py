@@ -144,7 +144,7 @@ def test_parts_of_a_video_give_the_poses_of_the_whole(clip, target, cache, monke
     for first, last in ((5, None), (8, 9), (2, 5), (0, 2)):
         extraction.find_segments(Clip(clip), work, first, last, detectors=1)
     assert sorted(path.name for path in work.iterdir()) == [f"segment-{number:06d}.npz" for number in range(7)]
-    monkeypatch.setattr(extraction, "detect_everyone", lambda images, **_: iter(list(images)))  # all are there
+    monkeypatch.setattr(extraction, "detect_everyone", lambda images, *_: iter(list(images)))  # all are there
     assert np.array_equal(extraction.load_people(clip).joints, load_track(target.path).joints)
     for name in ("poses.npz", "masks.bin"):
         assert (cache_folder(clip) / name).read_bytes() == (target.folder.parent / name).read_bytes()
