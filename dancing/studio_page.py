@@ -11,6 +11,8 @@ import cv2
 import numpy as np
 
 from common.command_line import UserError
+from motion.track import frame_rate
+from video.decoding import read_index
 from VideoReader import VideoReader, latest_frame
 from VideoSkeleton import advice, movements
 
@@ -76,11 +78,14 @@ def target_panel(target):
 
 
 @functools.lru_cache(4)
-def source_panel(video):
-    """Length, size and frame rate of a source video (a Path), or why it can't be read."""
+def source_panel(clip):
+    """Length, size and frame rate of a source (a Clip), or why it can't be read."""
     try:
-        with VideoReader(video) as reader:
-            length = f"{reader.frame_count / reader.fps:.1f} seconds, " if reader.frame_count else ""
-            return f"<p>{length}{reader.size[0]} x {reader.size[1]} pixels, {reader.fps:.4g} frames a second</p>"
+        with VideoReader(clip) as reader:
+            seconds = read_index(clip.path).seconds
+            seconds = seconds[clip.holds(seconds)]
+            rate = frame_rate(seconds - seconds[0], reader.fps) if len(seconds) else reader.fps
+            length = f"{seconds[-1] - seconds[0] + 1 / rate:.1f} seconds, " if len(seconds) else ""
+            return f"<p>{length}{reader.size[0]} x {reader.size[1]} pixels, {rate:.4g} frames a second</p>"
     except UserError as error:
         return f'<p class="error">error: {html.escape(str(error))}</p>'

@@ -111,14 +111,20 @@ def identify(counts, joints, colours, seconds, shots):
 
 @dataclass(frozen=True, eq=False)
 class Cast:
-    """The people of one frame, from left to right. frame: its number in the video or part. identities int (P,).
-    boxes float (P, 4): left, top, right, bottom of each, in shares of the picture. points float (P, 2): the middle of
-    each one's hips, which as `Clip.person` chooses that one."""
+    """The people of one frame, from left to right. order int (P,): which of the given ones each is. boxes float (P, 4):
+    left, top, right, bottom of each, in shares of the picture. points float (P, 2): the middle of each one's hips,
+    which as `Clip.person` chooses that one."""
 
-    frame: int
-    identities: np.ndarray
+    order: np.ndarray
     boxes: np.ndarray
     points: np.ndarray
+
+    @classmethod
+    def of_places(cls, places):
+        """The Cast of people whose landmarks are at `places`, float (P, 33, 2) in shares of the picture."""
+        order = places[:, list(HIPS), 0].mean(1).argsort()
+        places = places[order]
+        return cls(order, np.concatenate([places.min(1), places.max(1)], 1), places[:, list(HIPS)].mean(1))
 
     def choose(self, person):
         """The number, from the left, of the person whom `person` (see Clip) names."""
@@ -186,9 +192,9 @@ class FoundPeople:
 
     def _choose(self):
         ends = np.cumsum([0, *self.counts])
-        self.cast = self._first_people(ends)
+        self.cast, people = self._first_people(ends)
         self.chosen, place = np.full(len(self.counts), -1), self.cast.choose(self._clip.person)
-        dancer = np.flatnonzero(self.identities == self.cast.identities[place])
+        dancer = np.flatnonzero(self.identities == self.identities[people[self.cast.order[place]]])
         self.chosen[np.searchsorted(ends, dancer, "right") - 1] = dancer
         found = self.chosen >= 0
         joints = np.full((len(found), 33, 3), np.nan, np.float32)
@@ -198,8 +204,8 @@ class FoundPeople:
         self.track.check()
 
     def _first_people(self, ends):
-        """The Cast of that frame of the first second with people which shows most of them. Who is seen in few frames of
-        that second is a mistake of the detector."""
+        """(the Cast of that frame of the first second with people which shows most of them, their numbers). Who is seen
+        in few frames of that second is a mistake of the detector."""
         first = np.flatnonzero(self.counts)[0]
         last = np.searchsorted(self.seconds, self.seconds[first] + 1)
         known, seen = np.unique(self.identities[ends[first]:ends[last]], return_counts=True)
@@ -207,11 +213,7 @@ class FoundPeople:
         shown = [int(real[ends[number]:ends[number + 1]].sum()) for number in range(first, last)]
         frame = first + int(np.argmax(shown))
         people = ends[frame] + np.flatnonzero(real[ends[frame]:ends[frame + 1]])
-        places = self.joints[people][:, :, :2] * max(self.size) / self.size
-        order = places[:, list(HIPS), 0].mean(1).argsort()
-        places = places[order]
-        return Cast(int(frame), self.identities[people[order]], np.concatenate([places.min(1), places.max(1)], 1),
-                    places[:, list(HIPS)].mean(1))
+        return Cast.of_places(self.joints[people][:, :, :2] * max(self.size) / self.size), people
 
     def tell(self):
         """Say in one line who is followed, where the video shows several people for more than a moment."""

@@ -48,6 +48,7 @@ def make_good_files(folder):
     from learning.dataset import reduced_images
     from motion.extraction import find_segments
     from motion.following import FoundPeople
+    from video.clip import Clip
     from video.film import VideoWriter
     from VideoReader import VideoReader
     from VideoSkeleton import VideoSkeleton
@@ -60,7 +61,7 @@ def make_good_files(folder):
     reduced_images(target, 64)
     target.folder.rename(target.folder.with_name("target"))
     target.folder.parent.rename(folder / "cache")
-    FoundPeople(folder / "cache").track.save(folder / "motion.npz")
+    FoundPeople(folder / "cache", Clip(folder)).track.save(folder / "motion.npz")
     (folder / "motion.npz").rename(folder / "motion")
     (folder / "work").mkdir()
     find_segments(folder / "v.mp4", folder / "work")
@@ -116,6 +117,7 @@ def read(folder, kind):
     from motion import extraction
     from motion.following import FoundPeople
     from motion.track import Track
+    from video.clip import Clip
     from VideoSkeleton import VideoSkeleton
 
     paths.LOCKS = folder / "locks"
@@ -125,12 +127,12 @@ def read(folder, kind):
         (folder / "work" / "segment-000000.npz").write_bytes((folder / "segment").read_bytes())
         if extraction._read_segment(folder / "work", 0) is None:
             raise UserError("it is found again")
-        extraction._join(folder / "v.mp4", folder / "work")
-        FoundPeople(folder / "work")
+        extraction._join(Clip(folder / "v.mp4"), folder / "work")
+        FoundPeople(folder / "work", Clip(folder))
     elif kind == "motion":
         dance(folder, Track.load(folder / "motion"))
     else:
-        people = FoundPeople(folder / "cache")
+        people = FoundPeople(folder / "cache", Clip(folder))
         target = VideoSkeleton(folder / "v.mp4", folder / "cache" / "target")
         if kind in ("poses.npz", "target/skeletons.npz"):
             dance(folder, people.track)

@@ -23,6 +23,7 @@ ROOT = Path(__file__).resolve().parent.parent
 TARGET_FRAMES = 60  # frames of the target's clip
 SOURCE_FRAMES = 250  # frames of the source: more than two segments of its pose pass
 PREPARE = f"""
+from video.clip import Clip
 from VideoReader import VideoReader
 from common.paths import SAMPLE_SOURCE, SAMPLE_TARGET
 from video.film import VideoWriter
@@ -50,7 +51,7 @@ for path in cache.glob("[!.]*/**/*"):
 for video, frames in ("clip.mp4", {TARGET_FRAMES}), ("source.mp4", {SOURCE_FRAMES}):
     folder = cache_folder(video)
     if folder.exists():
-        assert len(FoundPeople(folder).track) == frames
+        assert len(FoundPeople(folder, Clip(folder)).track) == frames
     for pictures in folder.glob("target-*"):
         target = VideoSkeleton(video, pictures)
         assert len(target) == frames

@@ -17,6 +17,7 @@ import pytest
 import DanceStudio
 from common.paths import ROOT, SAMPLE_SOURCE, SAMPLE_TARGET
 from dancing.generators import GENERATORS
+from video.clip import Clip
 
 PASSWORD = "mum's the word"
 pytestmark = pytest.mark.skipif(find_spec("gradio") is None, reason="pip install -r requirements-page.txt")
@@ -82,8 +83,8 @@ def test_command_lines(monkeypatch, tmp_path):
     studio = DanceStudio.Studio(warnings.append)
     studio.train(5, 1)
     studio.dance(5, True)
-    studio.choose("target", SAMPLE_TARGET)
-    studio.choose("source", SAMPLE_SOURCE)
+    studio.choose("target", Clip(SAMPLE_TARGET))
+    studio.choose("source", Clip(SAMPLE_SOURCE))
     studio.train(1, 1)
     studio.dance(5, False)
     assert [text.split(" in step")[0] for text in warnings] == ["Choose a target", "Choose a target and a source"] * 2

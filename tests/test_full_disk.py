@@ -14,6 +14,7 @@ from common import paths
 from motion.extraction import load_track
 from motion.following import FoundPeople
 from motion.track import Track
+from video.clip import Clip
 
 SIZE = 200  # MB of the disk, of which a ballast leaves as much as a test wants
 
@@ -72,7 +73,7 @@ def test_extraction(disk, fill, clip, target, script, monkeypatch):
         stages.append(files_in(disk))
         if stages[-1]:
             assert stages[-1] == [f"cache/{folder.name}/{name}" for name in ("masks.bin", "poses.npz")]
-            FoundPeople(folder)
+            FoundPeople(folder, Clip(folder))
     assert [] in stages and stages[-1]  # it was stopped in the poses, and in the pictures
     fill(50000)
     assert script(VideoSkeleton.main, clip)[0] == 0

@@ -21,6 +21,7 @@ from motion.mending import mend, smooth, steady
 from motion.retargeting import LiveRetargeting, Retargeting, place
 from motion.track import Track
 from Skeleton import Skeleton
+from video.clip import Clip
 from VideoSkeleton import VideoSkeleton
 
 # The examples are the same in each run: a test that fails, fails for everybody.
@@ -188,7 +189,7 @@ def test_no_file_of_a_stranger_is_more_than_refused(target, tmp_path_factory, da
                  "target/frames.bin", "target/plate.png"):
         (folder / name).write_bytes(data)
     with pytest.raises(UserError, match="is damaged"):
-        FoundPeople(folder)
+        FoundPeople(folder, Clip(folder))
     with pytest.raises(UserError, match="is damaged"):
         VideoSkeleton(target.path, folder / "target")
     with pytest.raises(UserError, match="is no checkpoint"):
@@ -212,7 +213,7 @@ def test_no_cut_off_cache_is_more_than_refused(target, tmp_path_factory, cut, pl
         elif not copied.exists() or copied.stat().st_size != size:  # it is whole again
             copied.write_bytes(original.read_bytes())
     with pytest.raises(UserError, match=r"damaged.*delete"):
-        FoundPeople(folder)
+        FoundPeople(folder, Clip(folder))
         broken = VideoSkeleton(target.path, folder / "target")
         for index in range(len(broken)):
             broken.image(index), broken.mask(index)

@@ -18,6 +18,7 @@ from common.paths import SAMPLE_SOURCE
 from dancing.generators import GENERATORS
 from motion.extraction import load_track
 from motion.following import FoundPeople
+from video.clip import Clip
 from VideoReader import VideoReader
 
 
@@ -93,7 +94,7 @@ def test_a_declared_array_larger_than_its_file_is_not_believed(target, tmp_path)
         VideoSkeleton.VideoSkeleton(target.path, folder / target.folder.name)
     npz_that_promises(folder / "poses.npz", "joints", (25000000, 33, 3))
     with pytest.raises(UserError, match="is damaged"):
-        FoundPeople(folder)
+        FoundPeople(folder, Clip(folder))
 
 
 def bad_motions(good, path, marker):
