@@ -27,7 +27,7 @@ def file_lock(path, doing, wait=False):
     runs without one. One thread must not take the lock of one path twice, because it would wait for itself.
     """
     path, waited = Path(path).resolve(), False
-    name = hashlib.sha256(str(path).encode()).hexdigest()[:24]
+    name = hashlib.sha256(os.fsencode(path)).hexdigest()[:24]
     lock = FileLock(paths.LOCKS / f"{name}.lock", thread_local=False)
     try:
         paths.LOCKS.mkdir(parents=True, exist_ok=True)

@@ -32,7 +32,10 @@ def place(track, target):
 
 
 class Retargeting:
-    """Puts source poses, float32 (N, 33, 3) in any unit, on the body and canvas of `target` (a VideoSkeleton)."""
+    """Puts source poses, float32 (N, 33, 3) in any unit, on the body and canvas of `target` (a VideoSkeleton).
+
+    scale: how many times larger than in the source the body is, after `fit`.
+    """
 
     def __init__(self, target):
         self._goal_lengths, self._goal_height = bone_lengths(target.joints), body.body_height(target.joints)
@@ -44,8 +47,8 @@ class Retargeting:
         # Somebody who sits or bends all the time measures less than when standing, but most bones have their length.
         typical = np.median(ratios[body.WELL_MEASURED])
         scale = self._goal_height / max(body.body_height(joints), 1e-6)
-        self._scale = np.clip(scale, typical / MOST_BENT, typical * MOST_BENT)
-        self._ratios = np.clip(ratios, self._scale / MOST_UNLIKE, self._scale * MOST_UNLIKE)
+        self.scale = np.clip(scale, typical / MOST_BENT, typical * MOST_BENT)
+        self._ratios = np.clip(ratios, self.scale / MOST_UNLIKE, self.scale * MOST_UNLIKE)
         self._shift = np.float32([*(self._goal_point - standing_point(self._rebuild(joints))), 0])
 
     def apply(self, joints):
@@ -54,7 +57,7 @@ class Retargeting:
 
     def _rebuild(self, joints):
         """The poses with the target's bone lengths, and with the lowest joint as high as in the scaled source."""
-        scaled = joints * self._scale
+        scaled = joints * self.scale
         new, points = np.empty_like(scaled), {HIPS: landmark_point(scaled, HIPS)}
         for (child, parent, carried), ratio in zip(BONES, self._ratios, strict=True):
             old = landmark_point(joints, child)

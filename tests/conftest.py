@@ -116,6 +116,17 @@ def short(frames, tmp_path):
     return path
 
 
+@pytest.fixture(scope="session")
+def duo(frames, tmp_path_factory):
+    """A film of two dancers, 1 s: a small one on the left and a tall one, in other colours, on the right."""
+    path = tmp_path_factory.mktemp("duo") / "two.mp4"
+    with VideoWriter(path, 10) as writer:
+        for frame in frames[:40:4]:
+            small = cv2.copyMakeBorder(cv2.resize(frame, (432, 432)), 80, 0, 40, 40, cv2.BORDER_REPLICATE)
+            writer.write(np.hstack([small, frame[:, ::-1, ::-1]]))
+    return path
+
+
 def complaint(error):
     """The lines on standard error, without progress bars."""
     lines = [line.strip() for line in error.replace("\r", "\n").split("\n")]

@@ -2,6 +2,7 @@
 
 import http.client
 import json
+import os
 import shutil
 import signal
 import socket
@@ -9,17 +10,24 @@ import subprocess
 import sys
 from contextlib import contextmanager
 from importlib.util import find_spec
+from pathlib import Path
 from types import SimpleNamespace
 from urllib.parse import urlencode
 
+import numpy as np
 import pytest
+from test_video_kinds import encode, moving_disc
 
 import DanceStudio
 from common.paths import ROOT, SAMPLE_SOURCE, SAMPLE_TARGET
+from dancing import studio_videos
 from dancing.generators import GENERATORS
+from motion.extraction import load_people
 from video.clip import Clip
+from VideoReader import VideoReader
 
 PASSWORD = "mum's the word"
+PROXIES = {"http_proxy": "http://127.0.0.1:9", "HTTPS_PROXY": "http://127.0.0.1:9", "all_proxy": "socks5://127.0.0.1:9"}
 pytestmark = pytest.mark.skipif(find_spec("gradio") is None, reason="pip install -r requirements-page.txt")
 
 
@@ -42,12 +50,14 @@ def project(tmp_path_factory):
 
 @contextmanager
 def serving(project, *flags):
-    """Runs the page and yields its port; at the end, Ctrl-C must end it without a traceback."""
+    """Runs the page where proxies are set up, which don't answer, and yields its port; at the end, Ctrl-C must end it
+    without a traceback."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     words = [sys.executable, project / "DanceStudio.py", "--port", str(port), *flags]
-    server = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    server = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                              env=os.environ | PROXIES)
     output = server.stdout.readline()
     assert f"http://127.0.0.1:{port}" in output, output + server.communicate(timeout=10)[0]
     yield port
@@ -106,6 +116,77 @@ def test_command_lines(monkeypatch, tmp_path):
     for name in ("5.pth", "5-last.pth"):  # an earlier job makes them while these two wait
         (tmp_path / name).touch()
     assert queue.pop()()[-2:] == ["--checkpoint", tmp_path / "5.pth"] and queue.pop()()[-1] == "--resume"
+
+
+@pytest.fixture
+def studio(monkeypatch):
+    """A Studio whose jobs are only listed, in studio.queue; what it tells a person is in studio.told."""
+    queue, told = [], []
+    recorder = SimpleNamespace(add=lambda section, title, words, picture=None: queue.append((words, picture)))
+    monkeypatch.setattr(DanceStudio, "Jobs", lambda: recorder)
+    studio = DanceStudio.Studio(told.append)
+    studio.queue, studio.told = queue, told
+    return studio
+
+
+def test_a_part_and_a_person_reach_every_command_line(studio):
+    studio.choose("target", Clip(SAMPLE_TARGET))
+    studio.choose("source", Clip(SAMPLE_SOURCE))
+    plain = DanceStudio.checkpoint_path(studio.videos["target"], 5)
+    for role, begin, end in (("target", "1", "0:08"), ("source", "", " 1:02.5 ")):
+        studio.trim(role, begin, end)
+        studio.follow(role, "0.250,0.500")
+    assert len(studio.queue) == 3  # the target is looked at anew each time
+    part = ["--from", "1", "--to", "8", "--person", "0.250,0.500"]
+    assert studio.queue[-1][0] == ["VideoSkeleton.py", SAMPLE_TARGET, *part]
+    target_part = [word.replace("--", "--target-") for word in part]
+    studio.train(5, 1)
+    assert studio.queue[-1][0]()[1:9] == ["--target", SAMPLE_TARGET, *target_part]
+    studio.dance(1, True)
+    words = studio.queue[-1][0]()
+    assert words[4:18] == ["--source", SAMPLE_SOURCE, "--to", "62.5", "--person", "0.250,0.500", "--target",
+                           SAMPLE_TARGET, *target_part]
+    assert DanceStudio.checkpoint_path(studio.videos["target"], 5) != plain
+    before = dict(studio.videos)
+    for begin, end in (("soon", ""), ("5", "4"), ("-1", "")):
+        studio.trim("source", begin, end)
+    assert len(studio.told) == 3 and studio.videos == before
+
+
+def test_long_names_in_any_script_are_cut_to_what_a_disk_takes(studio, tmp_path):
+    paths = [tmp_path / f"{letter * 60}.mp4" for letter in "踊舞"]
+    for role, path in zip(("target", "source"), paths, strict=True):
+        shutil.copy(SAMPLE_SOURCE, path)
+        studio.choose(role, Clip(path))
+    studio.dance(5, True)
+    words, part = studio.queue[-1]
+    written = [word for word in words() if str(word).startswith(str(DanceStudio.DANCES))] + [part]
+    written += [path.with_name(f"{path.stem}-unfinished123.mp4") for path in written if path.suffix == ".mp4"]
+    assert len(written) == 6 and all(len(os.fsencode(path.name)) <= 255 for path in written)
+    assert len(os.fsencode(DanceStudio.checkpoint_path(Clip(paths[0]), 5).parent.name)) <= 255
+
+
+def test_a_video_that_browsers_can_not_play_is_converted_once(tmp_path, monkeypatch):
+    monkeypatch.setattr(studio_videos, "PREVIEWS", tmp_path / "previews")
+    strange = tmp_path / "phone.mov"
+    encode(strange, [moving_disc(number, 640) for number in range(6)], "mpeg4", [0, 1, 2, 5, 6, 7])
+    copy, = {studio_videos.playable(strange) for _ in range(3)}
+    assert list((tmp_path / "previews").iterdir()) == [Path(copy)]
+    with VideoReader(copy) as reader:
+        seconds, pictures = zip(*reader.timed(), strict=True)
+    assert pictures[0].shape == (480, 480, 3) and np.allclose(seconds, np.array([0, 1, 2, 5, 6, 7]) / 30, atol=1e-3)
+    assert studio_videos.playable(SAMPLE_SOURCE) == str(SAMPLE_SOURCE)
+    (tmp_path / "no.mp4").write_text("no video")
+    assert studio_videos.playable(tmp_path / "no.mp4") == str(tmp_path / "no.mp4")
+
+
+def test_the_numbered_people_of_a_video_are_those_who_are_followed(duo):
+    picture, points = studio_videos.first_people(Clip(duo))
+    assert len(points) == 2 and picture.shape == (512, 1024, 3)
+    for point, left in zip(points, (True, False), strict=True):
+        hips = load_people(Clip(duo, person=point)).track.joints[:, [23, 24], 0].mean(1)
+        assert ((hips < 0.5) == left).all()
+    assert studio_videos.first_people(Clip(Path("none.mp4"))) == (None, [])
 
 
 def ask(port, path, method="GET", body=None, **headers):

@@ -11,20 +11,8 @@ from motion.extraction import cache_folder, load_people, mask_size
 from motion.following import identify
 from motion.track import frame_rate
 from video.clip import Clip
-from video.film import VideoWriter
 
 RED, BLUE = [50, 60, 40, 30, 0, 0], [30, 20, -60, 60, 0, 0]  # clothes in CIELAB, above and below the hips
-
-
-@pytest.fixture(scope="module")
-def duo(frames, tmp_path_factory):
-    """A film of two dancers, 1 s: a small one on the left and a tall one, in other colours, on the right."""
-    path = tmp_path_factory.mktemp("duo") / "two.mp4"
-    with VideoWriter(path, 10) as writer:
-        for frame in frames[:40:4]:
-            small = cv2.copyMakeBorder(cv2.resize(frame, (432, 432)), 80, 0, 40, 40, cv2.BORDER_REPLICATE)
-            writer.write(np.hstack([small, frame[:, ::-1, ::-1]]))
-    return path
 
 
 @pytest.mark.parametrize("person, left", [("left", True), ("right", False), ("largest", False), ("0.2,0.5", True),

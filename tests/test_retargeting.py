@@ -99,3 +99,28 @@ def test_each_shot_is_placed_on_its_own(frames, target, tmp_path):
     assert body_height(joints[20:]) == pytest.approx(body_height(joints[:20]), rel=0.05)
     ground = [np.percentile(part[:, ANKLES, 1].max(1), 90) for part in (joints[:20], joints[20:])]
     assert ground[0] == pytest.approx(ground[1], abs=0.02)
+
+
+@pytest.mark.parametrize("turn", [np.pi, np.pi / 2, -np.pi / 3], ids=["on the hands", "lying", "tilted"])
+def test_whatever_the_body_rests_on_is_on_the_ground(target, turn):
+    source, (cosine, sine) = target.joints.copy(), (np.cos(turn), np.sin(turn))
+    source[:, :, :2] = (source[:, :, :2] - 0.5) @ np.array([[cosine, sine], [-sine, cosine]])
+    placed = retargeted(target, (source * 0.5 + 2).astype(np.float32))
+    ground = np.percentile(target.joints[:, ANKLES, 1].max(1), 90)
+    assert np.percentile(placed[:, REDUCED, 1].max(1), 90) == pytest.approx(ground, abs=0.01)
+    assert placed[:, REDUCED, 1].min() > -0.2  # the feet or the hands may leave the canvas a little, the body doesn't
+    assert body_height(placed) == pytest.approx(body_height(target.joints), rel=0.05)
+
+
+def test_somebody_who_sits_is_not_blown_up(target):
+    """The thighs point to the camera all the time, so the body measures a quarter less than when standing."""
+    source = target.joints.copy()
+    for side in (0, 1):
+        shift = 0.9 * (source[:, 25 + side] - source[:, 23 + side])
+        source[:, [25 + side, 27 + side, 29 + side, 31 + side]] -= shift[:, None]
+    torso = [np.linalg.norm((landmark_point(track, (11, 12)) - landmark_point(track, (23, 24)))[:, :2], axis=1).max()
+             for track in (retargeted(target, source), target.joints)]
+    retargeting = Retargeting(target)
+    retargeting.fit(source)
+    assert torso[0] == pytest.approx(torso[1], rel=0.05) and retargeting.scale < 1.2 < body_height(target.joints) / \
+        body_height(source)

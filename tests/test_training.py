@@ -5,9 +5,11 @@ import pickle
 import signal
 import time
 
+import cv2
 import pytest
 import torch
 
+import DanceDemo
 import GenGAN
 import GenVanillaNN
 import GenWarp
@@ -15,6 +17,7 @@ from common.command_line import UserError
 from learning import training as loop_module
 from learning.checkpoint import SCHEMA, load_checkpoint, save_checkpoint
 from learning.flags import pick_device
+from video.film import VideoWriter
 
 SCRIPTS = pytest.mark.parametrize("module", [GenVanillaNN, GenGAN], ids=["GenVanillaNN", "GenGAN"])
 SMALL = [("GenVanillaNN", "CHANNELS", 4), ("GenGAN", "CHANNELS", 4), ("GenWarp", "WIDTHS", (8, 8, 8, 8))]
@@ -193,3 +196,22 @@ def test_cuda_where_there_is_none(monkeypatch):
     with pytest.raises(UserError, match="--device cpu"):
         pick_device("cuda")
     assert pick_device("auto").type in ("cpu", "mps")
+
+
+@pytest.mark.parametrize("main, flags", [(GenVanillaNN.main, ()), (GenVanillaNN.main, ("--input", "ske")),
+                                         (GenGAN.main, ()), (GenWarp.main, ("--image-size", 64))], ids=str)
+@pytest.mark.parametrize("kind", ["photo", "one frame", "equal frames"])
+def test_a_target_with_a_single_pose_trains_and_dances(kind, main, flags, frames, script, tmp_path):
+    target, weights, out = tmp_path / ("a.jpg" if kind == "photo" else "a.mp4"), tmp_path / "w.pth", tmp_path / "o.mp4"
+    if kind == "photo":
+        cv2.imwrite(str(target), frames[0])
+    else:
+        with VideoWriter(target, 10) as writer:
+            for _ in range(1 if kind == "one frame" else 4):
+                writer.write(frames[0])
+    status, _, error = script(main, "--target", target, *flags, "--epochs", 4, "--checkpoint", weights)
+    assert status == 0 and weights.exists() and "Traceback" not in error, error
+    gen_type = {GenGAN.main: 4, GenWarp.main: 5}.get(main, 2 if flags else 3)
+    status, _, error = script(DanceDemo.main, "--gen-type", gen_type, "--source", target, "--target", target,
+                              "--checkpoint", weights, "--output", out)
+    assert status == 0 and "Traceback" not in error, error
