@@ -39,7 +39,7 @@ from measuring import references
 from measuring.references import bare_detection, bare_read, empty_cache, median_seconds, run_demo, write_untrained
 from measuring.scoreboard import FigureTable, save_rows, write_growth
 from motion.detector import PoseDetector, detect_everyone
-from motion.extraction import cache_folder, load_track
+from motion.extraction import SEGMENT, cache_folder, load_track
 from motion.mending import steady
 from motion.retargeting import place
 from picture.limb_warp import LimbWarp
@@ -73,10 +73,8 @@ def pose_and_extraction(table, repeats):
     table.add("decoding", count / ours, "frames/s", count / bare, "OpenCV's reader")
     kinds = {"pose, tracking": lambda: track_poses(mask=False),
              "pose, tracking, with mask": lambda: track_poses(mask=True),
-             "pose, stills": lambda: sum(1 for _ in detect_everyone(frames, workers=1)),
-             "pose, stills, one detector a core": lambda: sum(1 for _ in detect_everyone(frames)),
-             "pose, stills, one detector a core, with mask":
-                 lambda: sum(1 for _ in detect_everyone(frames, mask=True))}
+             "pose, stills, with mask": lambda: sum(1 for _ in detect_everyone(frames, SEGMENT, workers=1)),
+             "pose, stills, with mask, one detector a core": lambda: sum(1 for _ in detect_everyone(frames, SEGMENT))}
     bare, *times = median_seconds(repeats, lambda: bare_detection(frames), *kinds.values())
     for name, taken in zip(kinds, times, strict=True):
         table.add(name, len(frames) / taken, "frames/s", len(frames) / bare, "bare detect_for_video loop")
@@ -182,7 +180,7 @@ def demo(table, times):
         _, second = run_demo(5, long, SAMPLE_TARGET, "--checkpoint", weights)
         shutil.rmtree(cache_folder(long))
         _, anew = run_demo(5, long, SAMPLE_TARGET, "--checkpoint", weights)
-        alone, tracking = median_seconds(1, lambda: sum(1 for _ in detect_everyone(VideoReader(long))),
+        alone, tracking = median_seconds(1, lambda: sum(1 for _ in detect_everyone(VideoReader(long), SEGMENT)),
                                          lambda: bare_detection(bare_read(long)))
     count, speed = first["frames"], "frames_per_second"
     for label, told in (("GEN_TYPE 1", first), ("GEN_TYPE 5", anew)):
