@@ -6,9 +6,9 @@ last two are done by filters of FFmpeg, which are made only for files that need 
 """
 
 import tempfile
-from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from typing import NamedTuple
 
 import av
 import cv2
@@ -27,8 +27,7 @@ BT2020_LUMINANCE = np.array([0.2627, 0.6780, 0.0593])
 HDR = {int(ColorTrc.ARIB_STD_B67): "HLG", int(ColorTrc.SMPTE2084): "PQ"}
 
 
-@dataclass(frozen=True)
-class _Kind:
+class _Kind(NamedTuple):
     """What decides how a frame is filtered; frames of one kind share one filter graph."""
 
     width: int
@@ -89,9 +88,9 @@ class Upright:
             yield frame.time, self._picture(frame)
 
     def _picture(self, frame):
-        # The container's word on the shape of a pixel counts before the codec's, unless that changes on the way. The
-        # codec may be some frames ahead.
-        if (frame.width, frame.height) == (self._context.width, self._context.height):
+        # The container's word on the shape of a pixel counts before the codec's, unless that changes on the way, which
+        # it does at a key frame. The codec may be some frames ahead.
+        if frame.key_frame and (frame.width, frame.height) == (self._context.width, self._context.height):
             now = Fraction(self._context.sample_aspect_ratio or 1)
             if self._codec_shape not in (None, now):
                 self._shape = now
