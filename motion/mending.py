@@ -6,7 +6,6 @@ Each frame is mended by the frames before and after it, so nothing lags. Nothing
 from itertools import pairwise
 
 import numpy as np
-from scipy.ndimage import maximum_filter1d
 
 from motion.body import ARMS_AND_LEGS, SIDES, body_lengths
 
@@ -128,21 +127,19 @@ def smooth(joints, visibility, seconds):
     loess, 1979, and by the square of visibility (N, 33)). The fit reaches STILL_REACH for a joint at rest and shrinks
     to FAST_REACH for a fast one: one reach for all joints would either tremble or flatten fast moves. seconds: (N,).
     """
-    between = np.median(np.diff(seconds)) if len(seconds) > 1 else 1.0
-    swing = round(SWING / max(between, 1e-3) + 1e-6)  # frames
     result = np.empty(joints.shape, np.float32)
     for start in range(0, len(joints), BLOCK):
         stop = min(start + BLOCK, len(joints))
         # A frame depends on how fast its neighbours are, and these on all frames within the fit's reach.
-        first = np.searchsorted(seconds, seconds[max(start - swing, 0)] - STILL_REACH)
-        last = np.searchsorted(seconds, seconds[min(stop + swing, len(joints)) - 1] + STILL_REACH, "right")
-        piece = _smooth_block(joints[first:last], visibility[first:last], seconds[first:last], swing)
+        first = np.searchsorted(seconds, seconds[start] - 2 * SWING - STILL_REACH)
+        last = np.searchsorted(seconds, seconds[stop - 1] + 2 * SWING + STILL_REACH, "right")
+        piece = _smooth_block(joints[first:last], visibility[first:last], seconds[first:last])
         result[start:stop] = piece[start - first:stop - first]
     return result
 
 
-def _smooth_block(joints, visibility, seconds, swing):
-    """`smooth` for frames that fit into memory; swing: SWING in frames."""
+def _smooth_block(joints, visibility, seconds):
+    """`smooth` for frames that fit into memory."""
     present = ~np.isnan(joints[:, 0, 0])
     weight = np.where(present[:, None], np.maximum(visibility, 0.05) ** 2, 0)
     values = np.where(present[:, None, None], joints, 0).astype(np.float64)
@@ -150,9 +147,20 @@ def _smooth_block(joints, visibility, seconds, swing):
     fast, _ = _fit_parabolas(values, weight, seconds, FAST_REACH)
     speed = np.linalg.norm(slope[:, :, :2], axis=2) / np.maximum(body_lengths(values), 1e-6)[:, None]
     speed[~present] = 0
-    speed = maximum_filter1d(speed, 2 * swing + 1, axis=0)  # where a swing turns, it is slow for a moment only
+    speed = _highest_nearby(speed, seconds)  # where a swing turns, it is slow for a moment only
     share = np.clip((speed - SLOW) / (FAST - SLOW), 0, 1)[:, :, None]
     return np.where(present[:, None, None], slow * (1 - share) + fast * share, np.nan)
+
+
+def _highest_nearby(values, seconds):
+    """The highest of the values (N, J) in the frames within SWING of each frame."""
+    count, reach = len(values), SWING + 1e-6
+    first, last = np.searchsorted(seconds, seconds - reach), np.searchsorted(seconds, seconds + reach, "right") - 1
+    highest = values.copy()
+    for offset in range((first - np.arange(count)).min(), (last - np.arange(count)).max() + 1):
+        here = np.flatnonzero((np.arange(count) + offset >= first) & (np.arange(count) + offset <= last))
+        highest[here] = np.maximum(highest[here], values[here + offset])
+    return highest
 
 
 def _fit_parabolas(values, weight, seconds, reach):

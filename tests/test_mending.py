@@ -159,3 +159,12 @@ def test_nothing_is_carried_across_a_cut(track):
     short = steady(as_track(joints, visibility, seconds, cuts=[30, 34]))  # a shot of four frames
     assert (~short.present[29:35]).tolist() == [False] + [True] * 4 + [False]
     assert np.array_equal(both.found, ~np.isnan(joints[:, 0, 0]))  # what was found stays known
+
+
+def test_what_is_nearby_is_nearby_in_seconds():
+    """Frames of a recording that stalls: the neighbours of a frame are those within SWING, however many there are."""
+    rng = np.random.default_rng(0)
+    seconds, values = np.cumsum(rng.choice([0.01, 0.04, 0.3], 200)), rng.random((200, 2))
+    for number, highest in enumerate(mending._highest_nearby(values, seconds)):
+        near = np.abs(seconds - seconds[number]) <= mending.SWING + 1e-6
+        assert np.array_equal(highest, values[near].max(0))
