@@ -21,7 +21,7 @@ UNLIKE = 25.0  # difference of two colours in CIELAB (0 is equal, 100 black and 
 GATE = 2.5  # from this sum of unlikelinesses on, it is somebody else
 MEMORY = 0.9  # share of the known colours that is kept when a person is seen again
 ORDER = 0.1  # weight of the place after a cut: only where looks can't decide
-GREY_PIXELS = 128  # of the longer side of the picture in which colours are compared
+PIXELS = 128  # of the longer side of the picture in which colours are compared
 OFTEN = 0.3  # share, of the frames of whoever is seen most often, in which a real person is seen
 MENTIONED = 0.1  # share of the frames from which others than the dancer are worth a message
 
@@ -31,7 +31,7 @@ def clothes(image, skeleton, mask):
 
     image: uint8 H x W x 3 BGR; mask: float32 H x W in [0, 1].
     """
-    step = max(1, max(image.shape[:2]) // GREY_PIXELS)
+    step = max(1, max(image.shape[:2]) // PIXELS)
     small = cv2.cvtColor(np.ascontiguousarray(image[::step, ::step]).astype(np.float32) / 255, cv2.COLOR_BGR2Lab)
     inside = mask[::step, ::step] > 0.5
     hips = skeleton.joints[list(HIPS), 1].mean() * max(image.shape[:2]) / step
@@ -42,10 +42,10 @@ def clothes(image, skeleton, mask):
 
 
 class _Person:
-    """What is known of one person so far: pose, height, speed, colours, and when the person was seen last."""
+    """What is known of one person so far: pose, height, speed, colours, and when the person was seen first and last."""
 
     def __init__(self, pose, colours, seconds):
-        self.pose, self.colours, self.seconds = pose, colours, seconds
+        self.pose, self.colours, self.seconds, self.born = pose, colours, seconds, seconds
         self.height, self.velocity = _height(pose), np.zeros(2)
 
     def unlikeliness(self, pose, colours, seconds, after_cut):
@@ -106,7 +106,22 @@ def identify(counts, joints, colours, seconds, shots):
                 owners[column] = len(people)
                 people.append(_Person(joints[i], colours[i], now))
             identities[i] = owners[column]
+        for row in owners.values():
+            _find_again(people, row, now, identities[:start])
     return identities
+
+
+def _find_again(people, row, now, identities):
+    """If somebody was not seen for ABSENT seconds, and person number `row` came up since then, these two are the same,
+    such as a dancer who has jumped farther than anybody can. Changes `people` and the `identities` so far in place."""
+    gone = [number for number, person in enumerate(people)
+            if now - person.seconds > ABSENT and people[row].born > person.seconds]
+    if gone:
+        newer = people[row]
+        fitting = [people[number].unlikeliness(newer.pose, newer.colours, now, True) for number in gone]
+        number = gone[int(np.argmin(fitting))]
+        people[number], people[row], newer.born = newer, people[number], people[number].born
+        identities[identities == row] = number
 
 
 @dataclass(frozen=True, eq=False)

@@ -107,3 +107,10 @@ def test_the_rate_is_that_of_the_frames_times():
     assert frame_rate(at / 17.0, 17.0) == 17 and frame_rate(at[:1] / 30, 22.5) == 22.5
     gap = np.concatenate([at[:30], at[60:]]) / 30
     assert frame_rate(gap, 30.0) == pytest.approx(69 / gap[-1])
+
+
+def test_a_dancer_who_has_jumped_too_far_is_found_again():
+    """There was a cut that nobody noticed. A neighbour who was there before is not taken for the dancer."""
+    near, far, neighbour = (pose(0), RED), (pose(9, 0.3), BLUE), (pose(1.2), BLUE)
+    assert follow([[near]] * 3 + [[far]] * 40) == [[0]] * 43
+    assert follow([[near, neighbour]] * 3 + [[neighbour]] * 40) == [[0, 1]] * 3 + [[1]] * 40
