@@ -21,7 +21,7 @@ from Skeleton import Skeleton
 
 MOST_DETECTORS = 4  # that run side by side; each takes about 100 MB of memory
 MOST_PEOPLE = 4  # that are found in one still; people who are not there cost no time
-PROBE = 15  # images of which one gets a second look, where only one person is known
+PROBE = 30  # images of which one gets a second look, where only one person is known
 LAG = 6  # images after which a crowd has its effect; it is more than what MOST_DETECTORS have in hand
 SMALL = 256  # pixels of the longer side at which the people who are painted over are handled
 COVER = 0.3  # value of the mask from which a pixel is painted over
