@@ -76,6 +76,11 @@ class Training:
 
     def _check_files(self, target):
         """The state to resume from, or None. Raises UserError where this training must not or can't write its files."""
+        try:
+            str(self._path.absolute()).encode()
+        except UnicodeEncodeError:
+            raise UserError(f"the name {str(self._path)!r} is no text, so TensorBoard can't write beside it; choose "
+                            "another --checkpoint") from None
         if self._path.exists():  # it will be renamed, so it must not be anything else than a checkpoint
             load_checkpoint(self._path, None, "another --checkpoint")
         given = self._last_path, self._settings["generator"], "the same command without --resume", target

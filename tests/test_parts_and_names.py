@@ -139,6 +139,11 @@ def test_a_name_that_would_lie_is_refused_before_any_work(clip, refused, tmp_pat
     assert list(tmp_path.iterdir()) == [] and kept_files() == before
 
 
+def test_weights_whose_name_is_no_text_are_refused_before_any_work(clip, refused, tmp_path):
+    line = refused("weights", GenVanillaNN.main, "--target", clip, "--checkpoint", tmp_path / "w\udce9.pth")
+    assert "another --checkpoint" in line and list(tmp_path.iterdir()) == []
+
+
 def test_names_are_shortened_by_bytes():
     assert shorten("踊" * 60, 100) == "踊" * 33 and shorten("short", 100) == "short"
     assert shorten("\udce9" * 9, 4) == "\udce9" * 4
