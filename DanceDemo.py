@@ -35,7 +35,7 @@ from dancing.generators import GENERATORS
 from motion.extraction import load_track
 from motion.mending import steady
 from motion.retargeting import place
-from motion.track import Track
+from motion.track import Track, frame_rate
 from video.clip import SIDES, add_clip_flags, clip_of
 from video.film import VideoWriter, check_film_name
 from VideoReader import VideoReader, is_webcam
@@ -81,9 +81,6 @@ def parse_arguments():
         parser.error(f"GEN_TYPE is one of {list(GENERATORS)}, LAYOUT one of {list(LAYOUTS)}")
     if not 0 <= args.continuity < float("inf") or (args.continuity and args.gen_type != 1):
         parser.error("--continuity is a number from 0 up, and for GEN_TYPE 1 only")
-    for path in filter(None, (args.save_motion, args.skeletons)):
-        if path.suffix != ".npz":
-            parser.error(f"{str(path)!r} would be an .npz file; let its name end in .npz, so that it is known again")
     args.output = args.output or paths.DANCE / f"DanceDemo-{GENERATORS[args.gen_type].name}.mp4"
     outputs = [p for p in (args.output, args.result, args.save_motion, args.skeletons, args.report) if p]
     for path in filter(None, (args.output, args.result)):
@@ -92,14 +89,20 @@ def parse_arguments():
         check_output(path, (args.source, args.target))
     if len({path.absolute() for path in outputs}) < len(outputs):
         raise UserError("two of the outputs name the same file; give each its own")
+    for path, ending in ((args.save_motion, ".npz"), (args.skeletons, ".npz"), (args.report, ".json")):
+        if path and path.suffix != ending:
+            raise UserError(f"{str(path)!r} would hold {ending[1:]}, whatever its name says; let its name end in "
+                            f"{ending}")
     return args
 
 
 @dataclass
 class Log:
-    """What was written: for each frame, whether the person was found in the source, and the Skeleton that was drawn,
-    which is the last one where nobody was; and the milliseconds that each stage has taken in all."""
+    """What was written: for each frame, its time in seconds, whether the person was found in the source, and the
+    Skeleton that was drawn, which is the last one where nobody was; and the milliseconds that each stage has taken in
+    all."""
 
+    seconds: list = field(default_factory=list)
     found: list = field(default_factory=list)
     drawn: list = field(default_factory=list)
     stage_ms: Counter = field(default_factory=Counter)
@@ -107,7 +110,8 @@ class Log:
 
 def open_source(args):
     """What --source and its flags name: a VideoReader, or the Track of a motion file."""
-    clip, is_motion_file = clip_of(args, args.source), Path(str(args.source)).suffix == ".npz"
+    clip = clip_of(args, str(args.source))  # SOURCE may be a number
+    is_motion_file = clip.path.suffix == ".npz"
     if is_motion_file and clip.person != SIDES[-1]:
         raise UserError(f"{args.source} holds the motion of one person; leave --person out")
     if is_motion_file:
@@ -150,6 +154,7 @@ def write_show(args, shown, motion, source):
             pictures = [compose(moment, layout) for _, layout in writers]
             for (writer, _), picture in zip(writers, pictures, strict=True):
                 writer.write(picture, moment.seconds)
+            log.seconds.append(moment.seconds)
             log.found.append(moment.found)
             log.drawn.append(moment.placed or (log.drawn[-1] if log.drawn else None))
             log.stage_ms.update(read=moment.read_ms, pose=moment.pose_ms, generate=moment.generate_ms,
@@ -203,10 +208,11 @@ def main():
         log = write_show(args, shown, motion, source)
         log.stage_ms["pose"] += pose_seconds * 1e3
         seconds, count = time.perf_counter() - begin, len(log.found)
+    fps = frame_rate(np.array(log.seconds), motion.fps)  # a webcam may give fewer frames than it claims
     if args.skeletons:
-        save_skeletons(args.skeletons, log, target, motion.fps)
+        save_skeletons(args.skeletons, log, target, fps)
     if args.report:
-        save_report(args, log, motion.fps, seconds)
+        save_report(args, log, fps, seconds)
     print(f"{args.output}: {count} frames, {count - sum(log.found)} without a person, {count / seconds:.1f} frames/s")
 
 

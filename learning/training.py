@@ -6,6 +6,7 @@ ema, best, rng}. A new training keeps the weights that were there as X-previous.
 
 import contextlib
 import math
+import os
 import signal
 import time
 from dataclasses import asdict
@@ -20,7 +21,7 @@ from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from common.command_line import UserError, writable_folder
-from common.files import file_lock, write_png
+from common.files import LONGEST_NAME, file_lock, write_png
 from learning.checkpoint import SCHEMA, load_checkpoint, save_checkpoint
 from learning.dataset import HeldOut, PoseDataset, normalise
 from learning.processes import ProcessGroup, launch, setup, under_torchrun
@@ -81,6 +82,8 @@ class Training:
         except UnicodeEncodeError:
             raise UserError(f"the name {str(self._path)!r} is no text, so TensorBoard can't write beside it; choose "
                             "another --checkpoint") from None
+        if len(os.fsencode(self._samples_path.name)) > LONGEST_NAME - len("..part"):
+            raise UserError(f"the name {self._path.name!r} is too long; choose a shorter one for --checkpoint")
         if self._path.exists():  # it will be renamed, so it must not be anything else than a checkpoint
             load_checkpoint(self._path, None, "another --checkpoint")
         given = self._last_path, self._settings["generator"], "the same command without --resume", target

@@ -129,7 +129,7 @@ def detect_everyone(images, run, workers=None):
     def detect(image, thorough):
         detector = free.get()
         try:
-            return image, everybody(detector, image) if thorough else detector.people(image)
+            return image, everybody(detector, image) if thorough else _without_doubles(detector.people(image))
         finally:
             free.put(detector)
 

@@ -19,6 +19,7 @@ SPEED = 3.0  # body heights a second that a person may move on while not seen
 NEAR = 0.5  # body heights from where a person is expected: so far away is as unlikely as clothes that differ by UNLIKE
 UNLIKE = 25.0  # difference of two colours in CIELAB (0 is equal, 100 black and white) that is unlikely for one person
 GATE = 2.5  # from this sum of unlikelinesses on, it is somebody else
+NEW = 0.5  # unlikeliness of somebody who was seen once: a mistake of the detector must not take a dancer's place
 MEMORY = 0.9  # share of the known colours that is kept when a person is seen again
 ORDER = 0.1  # weight of the place after a cut: only where looks can't decide
 PIXELS = 128  # of the longer side of the picture in which colours are compared
@@ -46,7 +47,7 @@ class _Person:
 
     def __init__(self, pose, colours, seconds):
         self.pose, self.colours, self.seconds, self.born = pose, colours, seconds, seconds
-        self.height, self.velocity = _height(pose), np.zeros(2)
+        self.height, self.velocity, self.sightings = _height(pose), np.zeros(2), 1
 
     def unlikeliness(self, pose, colours, seconds, after_cut):
         """How unlikely it is that this pose (33, 3) in these colours is the same person: 0 is sure, GATE is not."""
@@ -57,10 +58,10 @@ class _Person:
         size = 0.0 if after_cut else abs(np.log(_height(pose) / self.height))
         difference = np.linalg.norm((colours - self.colours).reshape(2, 3), axis=1)
         looks = 0.0 if np.isnan(difference).all() else np.nanmean(difference) / UNLIKE
-        return place + size + looks
+        return place + size + looks + NEW / self.sightings
 
     def see(self, pose, colours, seconds):
-        passed = seconds - self.seconds
+        passed, self.sightings = seconds - self.seconds, self.sightings + 1
         if 0 < passed < ABSENT:
             moved = (pose[list(HIPS), :2] - self.pose[list(HIPS), :2]).mean(0) / passed
             self.velocity = (self.velocity + moved) / 2

@@ -228,6 +228,7 @@ def test_errors_are_one_line_with_status_2(clip, target, script, tmp_path, frame
         (["--source", copy, "--target", clip, "--output", tmp_path], "is a folder"),
         (["--source", copy, "--report", copy, *common], "one of the inputs"),
         (["--source", copy, "--report", out, *common], "each its own"),
+        (["--source", copy, "--report", tmp_path / "r.mp4", *common], "end in .json"),
         (["--max-frames", "-1", *common], "--max-frames"),
         (["--gen-type", 1, "--checkpoint", copy, *common], "--checkpoint"),
         (["--gen-type", 3, "--source", copy, "--checkpoint", tmp_path / "no.pth", *common], "python GenVanillaNN.py"),
@@ -243,7 +244,8 @@ def test_errors_are_one_line_with_status_2(clip, target, script, tmp_path, frame
 
 
 def test_a_webcam_is_a_source_in_real_time(frames, clip, target, tmp_path, script, monkeypatch):
-    """A stand-in for cv2.VideoCapture: 20 frames/s where it claims 30, and opened a second before it is needed."""
+    """A stand-in for cv2.VideoCapture: 20 frames/s where it claims 30, and opened a second before it is needed. The
+    webcam's number is the constant SOURCE, as students write it; the report has the true frame rate."""
 
     class Camera:
         taken = 0
@@ -268,13 +270,15 @@ def test_a_webcam_is_a_source_in_real_time(frames, clip, target, tmp_path, scrip
     load = DanceDemo.VideoSkeleton.load
     monkeypatch.setattr(cv2, "VideoCapture", Camera)
     monkeypatch.setattr(DanceDemo.VideoSkeleton, "load", lambda video: (time.sleep(1), load(video))[1])
-    out = tmp_path / "out.mp4"
-    status, said, _ = script(DanceDemo.main, "--source", 0, "--target", clip, "--output", out, "--gen-type", 1,
-                             "--max-frames", 12, "--no-window")
+    monkeypatch.setattr(DanceDemo, "SOURCE", 0)
+    out, report = tmp_path / "out.mp4", tmp_path / "r.json"
+    status, said, _ = script(DanceDemo.main, "--target", clip, "--output", out, "--gen-type", 1, "--max-frames", 12,
+                             "--no-window", "--report", report)
     assert status == 0 and "12 frames, 0 without a person" in said and Camera.taken == -1
     with VideoReader(out) as reader:
         gaps = np.diff([seconds for seconds, _ in reader.timed()])
     assert len(gaps) == 11 and gaps.min() > 0.04 and np.median(gaps) < 0.2 and gaps.max() < 0.9
+    assert json.loads(report.read_text())["video_fps"] == pytest.approx(1 / gaps.mean(), rel=0.01)
 
 
 def test_a_picture_folder_is_a_source(frames, clip, tmp_path, script):

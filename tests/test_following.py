@@ -100,6 +100,12 @@ def test_a_flash_of_the_detector_is_somebody_else():
     assert follow([alone, alone, [(pose(2, 0.3), BLUE)], alone]) == [[0], [0], [1], [0]]
 
 
+def test_somebody_who_is_found_twice_for_a_moment_stays_the_same():
+    once, twice = [(pose(0), RED)], [(pose(0.01), RED), (pose(0), RED)]
+    found = follow([once] * 20 + [twice] + [[(pose(0.01), RED)]] * 5)
+    assert found[:20] == [[0]] * 20 and sorted(found[20]) == [0, 1] and found[21:] == [[0]] * 5
+
+
 def test_the_rate_is_that_of_the_frames_times():
     at = np.arange(100)
     assert frame_rate(at / 30, 22.5) == 30 and frame_rate((at / 29.97).round(3), 1000.0) == 30000 / 1001

@@ -149,6 +149,9 @@ def test_what_is_no_checkpoint_is_not_moved_aside(training, script):
         with pytest.raises(UserError, match="another --checkpoint"):
             GenVanillaNN.train(training)
         assert [path.name for path in training.checkpoint.parent.iterdir()] == ["weights.pth"]
+    training.checkpoint = training.checkpoint.with_name(f"{'é' * 119}.pth")  # 242 bytes, and X-samples.png is longer
+    with pytest.raises(UserError, match="too long"):
+        GenVanillaNN.train(training)
     for words in (("--seed", "-1"), ("--seed", 2 ** 32), ("--image-size", 100), ("--epochs", 0), ("--minutes", "nan")):
         status, _, error = script(GenGAN.main, *words)
         assert status == 2 and error.count("\n") == 1 and words[0] in error
