@@ -98,8 +98,8 @@ class VideoReader(contextlib.AbstractContextManager):
             self._frames = (self._open_folder if clip.path.is_dir() else self._open_file)(clip, start)
         self._first = next(self._frames, None)
         if self._first is None:
-            if not self.live and clip.begin:
-                raise NothingThere(f"{str(clip.path)!r} has no frame from {clip.begin:g} seconds on; begin earlier")
+            if not self.live and not clip.is_whole:
+                raise NothingThere(str(clip.no_frames()))
             raise NothingThere(f"no frame could be read from {str(video)!r}; is it a video?")
         self.size = self._first[1].shape[1::-1]
         self._ahead = None

@@ -50,7 +50,7 @@ def file_lock(path, doing, wait=False):
 def atomic_write(path):
     """Yield a hidden path beside `path` (a Path) to write to. When the block ends, that file takes the place of `path`;
     after an error it is removed. Raises UserError where the disk does not take it."""
-    part = path.with_name(f".{path.stem}.part{path.suffix}")
+    part = hidden_beside(path, f".part{path.suffix}")
     try:
         yield part
         os.replace(part, path)
@@ -78,6 +78,16 @@ def shorten(text, most_bytes):
     while len(os.fsencode(text)) > most_bytes:
         text = text[:-1]
     return text
+
+
+def hidden_beside(path, ending):
+    """A hidden Path beside `path` whose name is that of `path` and this ending. The end of a name that is too long for
+    that is replaced by a hash, so that two of them stay apart."""
+    name, room = path.name, LONGEST_NAME - len(os.fsencode(f".{ending}"))
+    if len(os.fsencode(name)) > room:
+        digest = hashlib.sha256(os.fsencode(name)).hexdigest()[:16]
+        name = shorten(name, room - len(digest)) + digest
+    return path.with_name(f".{name}{ending}")
 
 
 class DamagedCache(UserError):

@@ -195,6 +195,8 @@ class FoundPeople:
 
     def _cut(self, frames):
         """Leave out all frames but these, which follow each other. Raises UserError where nobody is left."""
+        if not len(frames):
+            raise self._clip.no_frames()
         if not self.counts[frames].any():
             raise UserError(f"nobody is seen in that part of {str(self._clip.path)!r}; choose another --from and --to")
         first, last = frames[0], frames[-1] + 1
@@ -238,5 +240,5 @@ class FoundPeople:
             place = self.cast.choose(self._clip.person)
             where = ("left", "right")[place] if count == 2 else f"{place + 1}. from the left"
             warn(f"{str(self._clip.path)!r} shows {count} people; following the one who is {where} at its beginning "
-                 "(another one: --person)")
+                 "(another one: --person; of the demo's target: --target-person)")
 

@@ -93,7 +93,7 @@ class Track:
         """The track of the frames in the part that `clip` (a Clip) names. Raises UserError where there are none."""
         inside = np.flatnonzero(clip.holds(self.seconds))
         if not len(inside):
-            raise UserError(f"{str(clip.path)!r} has no frame from {clip.begin:g} seconds on; begin earlier")
+            raise clip.no_frames()
         return self._cut(inside[0], inside[-1] + 1)
 
     def _cut(self, start, stop):

@@ -1,5 +1,7 @@
 """Sound in films: what is heard at which time, whatever carried it in the source, and that it never costs the film."""
 
+from fractions import Fraction
+
 import av
 import numpy as np
 import pytest
@@ -137,3 +139,29 @@ def test_times_that_go_back_never_cost_the_film(tmp_path):
     (tmp_path / "both.ts").write_bytes(parts[0] + parts[1])
     film = dubbed(tmp_path / "o.mp4", tmp_path / "both.ts", count=40)
     assert len(list(VideoReader(film))) == 40 and beeps(film)[:2] == pytest.approx(BEEPS, abs=0.03)
+
+
+def test_sound_whose_rate_changes_on_the_way(tmp_path):
+    """As in a recording of two programmes: 48 kHz in stereo, and from 1.2 s on 32 kHz in mono."""
+    source, samples = tmp_path / "a.ts", {rate: beeping(rate) for rate in (48000, 32000)}
+    with av.open(str(source), "w") as container:
+        picture, track = container.add_stream("mpeg4", rate=10), container.add_stream("mp2", rate=48000)
+        picture.width = picture.height = 64
+        for number, image in enumerate(coloured(20, 64, 64)):
+            frame = av.VideoFrame.from_ndarray(image, "bgr24")
+            frame.pts = number
+            container.mux(picture.encode(frame))
+        container.mux(picture.encode(None))
+        later = av.CodecContext.create("mp2", "w")
+        later.sample_rate, later.layout, later.format, later.bit_rate = 32000, "mono", "s16", 128000
+        for rate, layout, encoder, start, stop in ((48000, "stereo", track.codec_context, 0, 1.2),
+                                                   (32000, "mono", later, 1.2, 2)):
+            for begin in range(round(start * rate), round(stop * rate) - 1151, 1152):
+                piece = np.repeat(samples[rate][begin:begin + 1152] * 32000, 2 if layout == "stereo" else 1)
+                frame = av.AudioFrame.from_ndarray(piece.astype(np.int16)[None], "s16", layout)
+                frame.sample_rate, frame.pts, frame.time_base = rate, begin, Fraction(1, rate)
+                for packet in encoder.encode(frame):
+                    packet.stream = track
+                    container.mux(packet)
+    film = dubbed(tmp_path / "o.mp4", source)
+    assert len(list(VideoReader(film))) == 20 and beeps(film) == pytest.approx(BEEPS, abs=0.05)

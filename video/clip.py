@@ -41,6 +41,11 @@ class Clip:
         end = np.inf if self.end is None else self.end
         return (seconds > self.begin - ROUNDING) & (seconds <= end - ROUNDING)
 
+    def no_frames(self):
+        """The UserError for a part without a frame."""
+        return UserError(f"{str(self.path)!r} has no frame from {self.begin:g} seconds on, or none in that part; begin "
+                         "earlier or end later")
+
     def words(self, prefix=""):
         """The flags of a command line that say the same: [] for a whole video. prefix: "target-" for --target-from."""
         said = {"from": f"{self.begin:.10g}" if self.begin else "", "to": f"{self.end:.10g}" if self.end else "",

@@ -6,7 +6,6 @@
 """
 
 import contextlib
-import hashlib
 import os
 from fractions import Fraction
 from pathlib import Path
@@ -17,7 +16,7 @@ import numpy as np
 from av.video.reformatter import ColorRange, Colorspace
 
 from common.command_line import UserError, warn, writable_folder
-from common.files import LONGEST_NAME, file_lock, shorten
+from common.files import LONGEST_NAME, file_lock, hidden_beside, shorten
 from video.sound import Sound
 
 CLOCK = 90000  # ticks a second in a video whose frames are not evenly spaced, as in MPEG
@@ -137,10 +136,7 @@ def check_film_name(path):
 
 def part_of(path):
     """The hidden Path beside `path` (a Path) where its film is while it is being written."""
-    if len(os.fsencode(path.name)) > LONGEST_NAME - len("..part"):
-        digest = hashlib.sha256(os.fsencode(path.name)).hexdigest()[:16]
-        return path.with_name(f".{shorten(path.name, 100)}-{digest}.part")
-    return path.with_name(f".{path.name}.part")
+    return hidden_beside(path, ".part")
 
 
 def _unfinished(path):

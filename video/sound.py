@@ -77,15 +77,17 @@ class Sound:
                 yield packet.pts * packet.time_base, packet
 
     def _encoded(self, track):
-        encoder, filled, setup = self._stream.codec_context, None, None
+        encoder, filled, setup, samples = self._stream.codec_context, None, None, 0
         for frame in chain(decodable_frames(self._input, track), [None]):
             parts = []
             if frame is None or _setup(frame) != setup:  # the end, or the track changes on the way
                 parts += filled.rest() if filled else []
                 if frame is not None:
-                    filled, setup = _Filled(frame, encoder, self._begin), _setup(frame)
-            parts += filled.add(frame) if frame is not None else []
-            for part in parts:
+                    samples += sum(part.samples for part in parts)
+                    filled, setup = _Filled(frame, encoder, self._begin, samples), _setup(frame)
+            added = filled.add(frame) if frame is not None else []
+            samples += sum(part.samples for part in added)
+            for part in parts + added:
                 for packet in encoder.encode(part):
                     packet.stream = self._stream
                     yield packet.pts * packet.time_base, packet
@@ -117,17 +119,21 @@ class Sound:
 
 
 class _Filled:
-    """Brings the frames of one track to the encoder's rate and layout. Gaps become silence, and time 0 is `begin`."""
+    """Brings the frames of one track to the encoder's rate and layout. Gaps become silence, and time 0 is `begin`.
 
-    def __init__(self, frame, encoder, begin):
+    samples: how many the encoder has been given before, by another one of these.
+    """
+
+    def __init__(self, frame, encoder, begin, samples):
         self._begin, self._graph, self._expected = begin, Graph(), 0
+        first = round(samples * frame.sample_rate / encoder.sample_rate)  # aresample counts in samples of the source
         self._graph.link_nodes(
             self._graph.add_abuffer(sample_rate=frame.sample_rate, format=frame.format.name, layout=_layout(frame),
                                     time_base=frame.time_base),
-            self._graph.add("aresample", **{"async": "1", "first_pts": "0", "min_hard_comp": "0.05",
+            self._graph.add("aresample", **{"async": "1", "first_pts": str(first), "min_hard_comp": "0.05",
                                             "osr": str(encoder.sample_rate)}),
             self._graph.add("aformat", sample_fmts="fltp", channel_layouts=encoder.layout.name),
-            self._graph.add("asetnsamples", n=str(AAC_SAMPLES), p="0"),
+            self._graph.add("asetnsamples", n=str(AAC_SAMPLES), p="1"),
             self._graph.add("abuffersink")).configure()
 
     def add(self, frame):

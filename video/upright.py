@@ -146,8 +146,8 @@ def _turn(frame):
     """[function of an image] that, one after the other, show a frame as its display matrix says; [] for upright ones.
 
     The matrix (ISO 14496-12, 8.3.2) says where a point goes: to (a x + c y, b x + d y). It is rounded to quarter turns.
-    PyAV frees a frame whose side data was looked at late, so this is not done for every frame: it costs a fifth of the
-    speed of reading.
+    This is not done for every frame: after a look at its side data, PyAV keeps a frame in memory for long, which makes
+    reading a fifth slower.
     """
     data = frame.side_data.get("DISPLAYMATRIX")
     if data is None:
