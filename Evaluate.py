@@ -4,12 +4,15 @@
     python Evaluate.py --minutes 2                    # trains each learned generator for two minutes first
     python Evaluate.py --minutes 1,3,5,10,15 --image-size 256     # and judges it after 1, 3, 5... minutes
     python Evaluate.py --gen-types 1,3 --source a.mp4 --target b.mp4
+    python Evaluate.py --gen-types 1,5 --real a.mp4 b.mp4         # real clips of your own, each for itself
 
-There are two tasks. **self**: the held-out last tenth of the target video is driven by its own skeletons, and a
-generator knows only the rest of the video; the truth is the real frame. **cross**: the source drives the target; the
-truth is a clip of the target's body in the source's exact motion, frame by frame. The project ships one for its own two
-clips; give --truth for clips of your own. Without a truth, the cross task is shown and not judged. The metrics are
-explained in measuring/metrics.py, and the regions of the image in which they are taken in measuring/judging.py.
+There are two tasks for a pair of clips. **self**: the held-out last tenth of the target video is driven by its own
+skeletons, and a generator knows only the rest of the video; the truth is the real frame. **cross**: the source drives
+the target; the truth is a clip of the target's body in the source's exact motion, frame by frame. The project ships one
+for its own two clips; give --truth for clips of your own. Without a truth, the cross task is shown and not judged. The
+metrics are explained in measuring/metrics.py, and the regions of the image in which they are taken in
+measuring/judging.py. With **--real**, each clip is judged for itself: its first 80 % are the target, the rest (up to 72
+frames) is the source and the truth (measuring/real.py). A sheet at full size is written for each clip.
 
 Prints Markdown tables. Writes beside --output: .json, .png (contact sheet), .mp4 (side by side), -bars.png and, with
 more than one number of minutes, -curves.png. JSON: {"machine", "commit", "date", "rows": [{"task", "generator",
@@ -35,6 +38,7 @@ from learning.checkpoint import IMAGE_SIZES
 from learning.dataset import training_frames
 from measuring import scoreboard
 from measuring.judging import common_shift, detect_clip, judge, retargeting_errors
+from measuring.real import RealCase, write_sheet
 from measuring.scoreboard import Row, cell
 from motion.extraction import load_track
 from motion.mending import steady
@@ -92,25 +96,28 @@ def canvas_images(task, placed, target, generator):
     return [crop(frame, target.box, target.size) for frame in frames]
 
 
-def candidates(args):
-    """Yield (name, minutes of training in this run or None, make(target) -> Generator) of all that is to be judged."""
+def candidates(args, clip):
+    """Yield (name, minutes of training in this run or None, make(target) -> Generator) of all that is to be judged.
+    clip: the Clip of the target, for the trainings."""
     for entry in (GENERATORS[number] for number in args.gen_types):
-        if not entry.trainer or not args.minutes:
+        if not entry.trainer or not (args.minutes or args.real):
             yield entry.name, None, entry.make
         if entry.number == 1 and args.continuity:
             yield f"{entry.name}, continuity", None, partial(entry.make, continuity=args.continuity)
-        if entry.untrained and args.minutes:
+        if entry.untrained and (args.minutes or args.real):
             yield entry.name, 0, entry.make_untrained
         for before, after in pairwise([0, *args.minutes]) if entry.trainer else ():
-            yield entry.name, after, partial(entry.make, checkpoint=train(entry, args, before, after))
+            yield entry.name, after, partial(entry.make, checkpoint=train(entry, args, clip, before, after))
 
 
-def train(entry, args, before, after):
-    """Train a generator from `before` minutes of training to `after`; returns the Path of its weights."""
-    path = Path(f"{args.output}-{entry.name}-{args.image_size}px.pth")
+def train(entry, args, clip, before, after):
+    """Train a generator for the target `clip` from `before` minutes of training to `after`; returns the Path of its
+    weights."""
+    of = f"-{clip.path.stem}" if args.real else ""
+    path = Path(f"{args.output}{of}-{entry.name}-{args.image_size}px.pth")
     script, *words = entry.trainer
-    command = [sys.executable, ROOT / script, *words, "--target", args.target, "--minutes", str(after - before),
-               "--epochs", "1000000", "--image-size", str(args.image_size), "--checkpoint", path,
+    command = [sys.executable, ROOT / script, *words, "--target", clip.path, *clip.words(), "--minutes",
+               str(after - before), "--epochs", "1000000", "--image-size", str(args.image_size), "--checkpoint", path,
                *(["--resume"] if before else [])]
     if subprocess.run(command).returncode:
         raise UserError(f"the training failed: {' '.join(map(str, command))}")
@@ -123,6 +130,8 @@ def main():
     parser.add_argument("--source", default=SAMPLE_SOURCE, type=Path, help="motion: a video or a folder of images")
     parser.add_argument("--target", default=SAMPLE_TARGET, type=Path, help="appearance: video of the person")
     parser.add_argument("--truth", type=Path, help="the target in the source's motion; default: the shipped pair's")
+    parser.add_argument("--real", nargs="+", type=Path, default=[], metavar="CLIP",
+                        help="judge each of these clips for itself, instead of a pair")
     parser.add_argument("--minutes", type=minutes_list, default=[],
                         help="train each learned generator so long first; with commas between, judge it after each")
     parser.add_argument("--image-size", type=int, choices=IMAGE_SIZES, default=64, help="pixels of those trained")
@@ -132,11 +141,15 @@ def main():
     args = parser.parse_args()
     require_packages("skimage", "torchmetrics", "stlpips_pytorch", "matplotlib")
     endings = [".png", ".mp4", "-bars.png", *(["-curves.png"] if len(args.minutes) > 1 else [])]
+    if args.real:
+        endings = [f"-{path.stem}.png" for path in args.real]
+        if len(set(endings)) < len(endings):
+            raise UserError("two of the clips after --real have one name, and so would their sheets; rename one")
     outputs = [Path(f"{args.output}{ending}") for ending in endings]
     outputs.append(args.json or Path(f"{args.output}.json"))
     for path in outputs:
-        check_output(path, filter(None, (args.source, args.target, args.truth)))
-    evaluate(args, outputs)
+        check_output(path, args.real or filter(None, (args.source, args.target, args.truth)))
+    (evaluate_real if args.real else evaluate)(args, outputs)
 
 
 def evaluate(args, outputs):
@@ -161,7 +174,7 @@ def evaluate(args, outputs):
     if true_joints:
         errors = retargeting_errors(source, placed, target, true_joints)
         rows.append(Row("cross", "retargeting", None, "13 joints", errors))
-    for name, minutes, make in candidates(args):
+    for name, minutes, make in candidates(args, target.clip):
         label = scoreboard.row_label(name, minutes)
         tqdm.write(f"{label} ...", file=sys.stderr)
         try:
@@ -188,6 +201,30 @@ def evaluate(args, outputs):
     trained = f"trained {args.minutes[-1]:g} min at {args.image_size} px, " if args.minutes else ""
     lines = [line for table in TABLES for line in scoreboard.markdown_table(rows, *table)]
     print(f"{machine}; {trained}{version}", *lines, "", *missing, f"written: {', '.join(map(str, outputs))}", sep="\n")
+
+
+def evaluate_real(args, outputs):
+    """Judge all candidates on each real clip; write and print what was measured. outputs: the Paths of the sheets, and
+    that of the JSON last."""
+    rows, missing = [], []
+    for path, sheet in zip(args.real, outputs, strict=False):
+        tqdm.write(f"{path.name} ...", file=sys.stderr)
+        case = RealCase(path)
+        columns = {"truth": case.truth}
+        for name, minutes, make in candidates(args, case.target.clip):
+            try:
+                generator = make(case.target)
+            except UserError as error:
+                missing.append(f"{name} is left out: {error}")
+                continue
+            row, columns[scoreboard.row_label(name, minutes)] = case.judge(name, minutes, generator)
+            rows.append(row)
+        write_sheet(columns, sheet)
+    rows += scoreboard.mean_rows(rows)
+    machine, version = scoreboard.save_rows(rows, outputs[-1])
+    lines = [line for region in dict.fromkeys(row.region for row in rows)
+             for line in scoreboard.markdown_table(rows, "real", region)]
+    print(f"{machine}; {version}", *lines, "", *missing, f"written: {', '.join(map(str, outputs))}", sep="\n")
 
 
 if __name__ == "__main__":

@@ -97,10 +97,10 @@ def judge_region(region, real, generated, shift):
     if region == "person":
         moves, real_moves = (metrics.acceleration(clip.joints, clip.present) for clip in (generated, real))
         values |= {"MKR": missing, "jitter": moves / (real_moves or np.nan)}
-    return _rounded(values, 4)
+    return rounded(values, 4)
 
 
-def _rounded(values, digits):
+def rounded(values, digits):
     return {name: round(float(value), digits) if np.isfinite(value) else None for name, value in values.items()}
 
 
@@ -134,4 +134,4 @@ def retargeting_errors(source, placed, target, joints_file):
     errors = {"joint error": np.linalg.norm(away, axis=2).mean(),
               "after one shift": np.linalg.norm(away - away.mean((0, 1)), axis=2).mean()}
     wrists = metrics.wrist_timing(found, true_source, source.visibility[:, REDUCED] > VISIBLE)
-    return _rounded(errors | wrists, 3)
+    return rounded(errors | wrists, 3)

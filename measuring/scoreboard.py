@@ -81,6 +81,21 @@ def final_metrics(rows, task, region):
             if row.minutes in (0, last[row.generator])}
 
 
+def mean_rows(rows):
+    """Rows of the region "mean": the mean over all regions of the rows of the same task, generator and minutes."""
+    groups = {}
+    for row in rows:
+        groups.setdefault((row.task, row.generator, row.minutes), []).append(row.metrics)
+    return [Row(*group, "mean", {name: _mean([metrics[name] for metrics in members]) for name in members[0]})
+            for group, members in groups.items()]
+
+
+def _mean(values):
+    """The mean of those values that could be measured, or None."""
+    values = [value for value in values if value is not None]
+    return round(float(np.mean(values)), 4) if values else None
+
+
 def markdown_table(rows, task, region):
     """The Markdown lines of the rows of one task and region; none where there are no such rows."""
     lines = []
@@ -157,12 +172,18 @@ def cell(image):
 def write_pictures(columns, fps, output):
     """Write a film (.mp4) of the columns side by side and some of its frames as a contact sheet (.png), below their
     names. columns: {name: list of N cells}. output: the path of both, without the endings."""
-    head = np.full((24, CELL * len(columns), 3), 255, np.uint8)
-    for number, name in enumerate(columns):
-        cv2.putText(head, name, (number * CELL + 4, 17), cv2.FONT_HERSHEY_SIMPLEX, 0.45, (0, 0, 0), 1, cv2.LINE_AA)
+    head = title_line(columns, CELL)
     rows = [np.hstack(row) for row in zip(*columns.values(), strict=True)]
     with VideoWriter(Path(f"{output}.mp4"), fps) as writer:
         for row in rows:
             writer.write(np.vstack([head, row]))
     shown = np.linspace(0, len(rows) - 1, SHEET_ROWS + 2).round().astype(int)[1:-1]
     write_png(Path(f"{output}.png"), np.vstack([head, *(rows[number] for number in shown)]))
+
+
+def title_line(names, width):
+    """A white line, uint8 24 x (len(names) * width) x 3, that names the columns below it."""
+    head = np.full((24, width * len(names), 3), 255, np.uint8)
+    for number, name in enumerate(names):
+        cv2.putText(head, name, (number * width + 4, 17), cv2.FONT_HERSHEY_SIMPLEX, 0.45, (0, 0, 0), 1, cv2.LINE_AA)
+    return head

@@ -1,0 +1,188 @@
+"""Quality on real clips: the first part of a clip is the target, the rest is the source and, at once, the truth.
+
+It is the same person before the same camera, so a perfect result is the real frame. Everything runs as in the demo, and
+is judged at the video's own size, over the person: cut out by MediaPipe's mask of the clip itself, set on plain grey,
+in a padded square around the real joints. Only what is near the person is kept of each frame, so memory stays small.
+"""
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from tqdm import tqdm
+
+from common.command_line import UserError
+from common.files import write_png
+from dancing.dance import dance
+from measuring import metrics
+from measuring.judging import GREY, PAD, PRESENT, rounded
+from measuring.scoreboard import Row, title_line
+from motion.detector import PoseDetector
+from motion.extraction import load_track
+from motion.mending import steady
+from motion.retargeting import place
+from picture.canvas import canvas_box, crop, resize
+from Skeleton import REDUCED, Skeleton
+from video.clip import Clip
+from VideoReader import VideoReader
+from VideoSkeleton import VideoSkeleton
+
+TARGET_SHARE = 0.8  # of a clip's frames are the target's
+FEWEST = 20  # frames that a source and a target must have, at least
+MOST = 72  # frames of a source, at most
+SLOW_EVERY = 6  # frames between those in which the distances between pictures are measured
+SIZES = (256, 512)  # pixels of the person's square for ST-LPIPS
+INSIDE = 0.9  # of 1: a mask above this is surely the person
+SHOWN = 3  # frames of the sheets
+DETAIL = 224  # pixels of a detail on the sheets
+DETAILS = ((0,), (19,), (20,), (31, 32))  # landmarks in the middle of the details: face, hands, feet
+BONES = ((0, (1, 2)), ((1, 2), (7, 8)), ((7, 8), (9, 10)), ((9, 10), (11, 12)))  # among the 13 joints: nose to ankles
+
+
+@dataclass(frozen=True, eq=False)
+class CutOut:
+    """The person of one frame. corner: (x, y) in px of the view; image: uint8 h x w x 3 BGR; mask: uint8 h x w, 255
+    where the person is; joints: float32 (33, 2) in px of the view; present: bool (13,), those that are detected; view:
+    uint8 S x S x 3 BGR, in the few frames that the sheet shows, else None."""
+
+    corner: tuple
+    image: np.ndarray
+    mask: np.ndarray
+    joints: np.ndarray
+    present: np.ndarray
+    view: np.ndarray | None
+
+    def on_grey(self, box, shift=(0, 0)):
+        """The person, moved by `shift` (x, y) in whole px, on plain grey in the square `box` (x, y, side) of the
+        view."""
+        share = self.mask.astype(np.float32) / 255
+        person = cv2.blendLinear(self.image, np.full_like(self.image, GREY), share, 1 - share)
+        around, side = np.full((box[2], box[2], 3), GREY, np.uint8), box[2]
+        (left, top), (height, width) = np.add(self.corner, shift) - box[:2], person.shape[:2]
+        x, y = max(left, 0), max(top, 0)
+        right, bottom = min(left + width, side), min(top + height, side)
+        if right > x and bottom > y:
+            around[y:bottom, x:right] = person[y - top:bottom - top, x - left:right - left]
+        return around
+
+    @property
+    def sharpness(self):
+        """The mean length of the gradient, in levels a pixel, inside the person; NaN where there is none."""
+        inside = cv2.erode((self.mask > INSIDE * 255).astype(np.uint8), np.ones((5, 5), np.uint8)) > 0
+        grey = cv2.cvtColor(self.image, cv2.COLOR_BGR2GRAY).astype(np.float32)
+        steps = cv2.magnitude(cv2.Scharr(grey, cv2.CV_32F, 1, 0), cv2.Scharr(grey, cv2.CV_32F, 0, 1)) / 32
+        return float(steps[inside].mean()) if inside.any() else np.nan
+
+    @property
+    def length(self):
+        """The length of the body in px, from the nose to the ankles; NaN where a joint is missing."""
+        joints = self.joints[REDUCED]
+        points = [[joints[np.atleast_1d(end)].mean(0) for end in bone] for bone in BONES]
+        return float(np.linalg.norm(np.diff(points, axis=1), axis=2).sum()) if self.present.all() else np.nan
+
+
+class RealCase:
+    """A real clip as target, source and truth. path: of the clip. Raises UserError where it is too short.
+
+    Attributes: name; target, a VideoSkeleton; placed, the source's Track in canvas units; clip, the Clip of the source;
+    truth: [CutOut] of its frames.
+    """
+
+    def __init__(self, path):
+        whole = load_track(path)
+        begin = round(TARGET_SHARE * len(whole))
+        if len(whole) - begin < FEWEST or begin < FEWEST:
+            raise UserError(f"{path} has {len(whole)} frames; it takes {FEWEST / (1 - TARGET_SHARE):.0f} to judge it")
+        stop = whole.seconds[begin + MOST] if begin + MOST < len(whole) else None
+        self.name, self.clip = path.stem, Clip(path, whole.seconds[begin], stop)
+        self.target = VideoSkeleton.load(Clip(path, end=whole.seconds[begin]))
+        source = steady(load_track(self.clip))
+        if not source.present.any():
+            raise UserError(f"nobody is seen at the end of {path}, which would be the truth; take another clip")
+        self.placed, self.fps = place(source, self.target), source.fps
+        self._view = canvas_box(source.joints[source.present][:, :, :2] * max(source.size), source.size)
+        self._shown = set(np.linspace(0, len(source) - 1, SHOWN + 2).round().astype(int)[1:-1].tolist())
+        with VideoReader(self.clip) as reader:
+            self.truth = self._cut_out(reader, "truth")
+        if not any(person.present.any() for person in self.truth):
+            raise UserError(f"nobody is found again at the end of {path}")
+
+    def _cut_out(self, frames, title):
+        """[CutOut] of the frames (uint8 H x W x 3 BGR)."""
+        people, side = [], self._view[2]
+        with PoseDetector(fps=self.fps, mask=True) as detector:
+            frames = tqdm(frames, total=len(self.placed), desc=title, unit="frame", leave=False)
+            for number, frame in enumerate(frames):
+                image = crop(frame, self._view, side)
+                skeleton, mask = detector.detect(image)
+                if skeleton is None:
+                    skeleton, mask = Skeleton(np.zeros((33, 3)), np.zeros(33)), np.zeros((side, side), np.float32)
+                mask = (mask * 255).round().astype(np.uint8)
+                left, top, width, height = cv2.boundingRect(mask)
+                place = np.s_[top:top + max(height, 1), left:left + max(width, 1)]
+                people.append(CutOut(
+                    (left, top), image[place].copy(), mask[place].copy(), skeleton.joints[:, :2] * side,
+                    skeleton.visibility[REDUCED] >= PRESENT, image if number in self._shown else None))
+        return people
+
+    def judge(self, name, minutes, generator):
+        """(Row, [CutOut]) of a Generator of `target`. name, minutes: see Row."""
+        people = self._cut_out(dance(self.placed, self.target, generator), name)
+        return Row("real", name, minutes, self.name, compare(self.truth, people)), people
+
+
+def compare(truth, made):
+    """{metric: value, or None where it can't be measured} of the list of CutOuts `made` against `truth`."""
+    joints, real_joints = (np.array([person.joints[REDUCED] for person in people]) for people in (made, truth))
+    present, real_present = (np.array([person.present for person in people]) for people in (made, truth))
+    away = (real_joints - joints)[present & real_present]
+    shift = np.median(away, 0).round().astype(int) if len(away) else np.zeros(2, int)
+    lengths = np.array([[person.length for person in people] for people in (made, truth)])
+    pictures = []
+    for number in range(SLOW_EVERY, len(truth), SLOW_EVERY):
+        box = person_square(truth[number])
+        pair = truth[number].on_grey(box), made[number].on_grey(box, shift)
+        before = truth[number - 1].on_grey(box), made[number - 1].on_grey(box, shift)
+        pictures.append((*(metrics.st_lpips(*(resize(image, size) for image in pair)) for size in SIZES),
+                         metrics.ssim(*pair), metrics.squared_error(*pair),
+                         metrics.flow_error(*zip(before, pair, strict=True))))
+    pictures = np.mean(pictures, 0)
+    distance, missing = metrics.keypoint_errors(real_joints, real_present, joints + shift, present)
+    sharp, moves = ([np.nanmean([person.sharpness for person in people]) for people in (made, truth)],
+                    [metrics.acceleration(*each) for each in ((joints, present), (real_joints, real_present))])
+    return rounded({f"ST-LPIPS {size}": value for size, value in zip(SIZES, pictures, strict=False)} | {
+        "SSIM": pictures[2], "PSNR": metrics.psnr(pictures[3]), "AKD": distance, "MKR": missing,
+        "jitter": moves[0] / moves[1], "tOF": pictures[4], "height": np.nanmedian(lengths[0] / lengths[1]),
+        "aside": np.linalg.norm(shift) / np.nanmedian(lengths[1]), "sharpness": sharp[0] / sharp[1]}, 4)
+
+
+def person_square(person):
+    """The square (x, y, side), in whole px, around the present joints of a CutOut with PAD of its side around them."""
+    joints = person.joints[REDUCED][person.present] if person.present.any() else person.joints
+    low, high = joints.min(0), joints.max(0)
+    side = int(np.ceil(max((high - low).max() * (1 + 2 * PAD), metrics.MS_SSIM_SIDE)))
+    return *((low + high - side) / 2).round().astype(int).tolist(), side
+
+
+def write_sheet(columns, path):
+    """Write a PNG at full size: for SHOWN frames, in a row, who is in the columns and, below, the DETAILS of each.
+    columns: {name: [CutOut]}, the truth's first."""
+    squares = [person_square(person) for person in next(iter(columns.values())) if person.view is not None]
+    width = max(len(DETAILS) * DETAIL, *(side for *_, side in squares))
+    rows = []
+    for row, (*_, side) in enumerate(squares):
+        cells = []
+        for people in columns.values():
+            person = [person for person in people if person.view is not None][row]
+            middles = [person.joints[list(marks)].mean(0) for marks in DETAILS]
+            details = [crop(person.view, (*(middle - DETAIL / 2).round().astype(int), DETAIL), DETAIL)
+                       for middle in middles]
+            left, top, _ = person_square(person)
+            cells.append(np.vstack([_padded(crop(person.view, (left, top, side), side), width),
+                                    _padded(np.hstack(details), width)]))
+        rows.append(np.hstack(cells))
+    write_png(path, np.vstack([title_line(columns, width + 4), *rows]))
+
+
+def _padded(image, width):
+    return cv2.copyMakeBorder(image, 0, 4, 0, width + 4 - image.shape[1], cv2.BORDER_CONSTANT)
