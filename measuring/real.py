@@ -2,7 +2,9 @@
 
 It is the same person before the same camera, so a perfect result is the real frame. Everything runs as in the demo, and
 is judged at the video's own size, over the person: cut out by MediaPipe's mask of the clip itself, set on plain grey,
-in a padded square around the real joints. Only what is near the person is kept of each frame, so memory stays small.
+in a padded square around the real joints. The person is moved by one shift for the whole clip; how far is told
+("aside"). Where the camera moves, size and place in the result's still scene are a convention, so there the person is
+also scaled, once for the clip. Only what is near the person is kept of each frame, so memory stays small.
 """
 
 from dataclasses import dataclass
@@ -52,18 +54,14 @@ class CutOut:
     present: np.ndarray
     view: np.ndarray | None
 
-    def on_grey(self, box, shift=(0, 0)):
-        """The person, moved by `shift` (x, y) in whole px, on plain grey in the square `box` (x, y, side) of the
-        view."""
+    def on_grey(self, box, scale=1.0, shift=(0, 0)):
+        """The person, scaled and then moved by `shift` (x, y) in px, on plain grey in the square `box` (x, y, side) of
+        the view."""
         share = self.mask.astype(np.float32) / 255
         person = cv2.blendLinear(self.image, np.full_like(self.image, GREY), share, 1 - share)
-        around, side = np.full((box[2], box[2], 3), GREY, np.uint8), box[2]
-        (left, top), (height, width) = np.add(self.corner, shift) - box[:2], person.shape[:2]
-        x, y = max(left, 0), max(top, 0)
-        right, bottom = min(left + width, side), min(top + height, side)
-        if right > x and bottom > y:
-            around[y:bottom, x:right] = person[y - top:bottom - top, x - left:right - left]
-        return around
+        place = np.float32(self.corner) * scale + shift - box[:2] + (scale - 1) / 2
+        matrix = np.array([[scale, 0, place[0]], [0, scale, place[1]]])
+        return cv2.warpAffine(person, matrix, (box[2], box[2]), borderValue=(GREY,) * 3)
 
     @property
     def sharpness(self):
@@ -128,31 +126,34 @@ class RealCase:
     def judge(self, name, minutes, generator):
         """(Row, [CutOut]) of a Generator of `target`. name, minutes: see Row."""
         people = self._cut_out(dance(self.placed, self.target, generator), name)
-        return Row("real", name, minutes, self.name, compare(self.truth, people)), people
+        return Row("real", name, minutes, self.name, compare(self.truth, people, self.target.still)), people
 
 
-def compare(truth, made):
-    """{metric: value, or None where it can't be measured} of the list of CutOuts `made` against `truth`."""
+def compare(truth, made, still):
+    """{metric: value, or None where it can't be measured} of the list of CutOuts `made` against `truth`. still: whether
+    the camera stood still, so that the size must be right."""
     joints, real_joints = (np.array([person.joints[REDUCED] for person in people]) for people in (made, truth))
     present, real_present = (np.array([person.present for person in people]) for people in (made, truth))
-    away = (real_joints - joints)[present & real_present]
-    shift = np.median(away, 0).round().astype(int) if len(away) else np.zeros(2, int)
     lengths = np.array([[person.length for person in people] for people in (made, truth)])
+    height = np.nanmedian(lengths[0] / lengths[1])
+    scale = 1.0 if still or not np.isfinite(height) else 1 / height
+    away = (real_joints - joints * scale)[present & real_present]
+    shift = np.median(away, 0).round() if len(away) else np.zeros(2)
     pictures = []
     for number in range(SLOW_EVERY, len(truth), SLOW_EVERY):
         box = person_square(truth[number])
-        pair = truth[number].on_grey(box), made[number].on_grey(box, shift)
-        before = truth[number - 1].on_grey(box), made[number - 1].on_grey(box, shift)
+        pair = truth[number].on_grey(box), made[number].on_grey(box, scale, shift)
+        before = truth[number - 1].on_grey(box), made[number - 1].on_grey(box, scale, shift)
         pictures.append((*(metrics.st_lpips(*(resize(image, size) for image in pair)) for size in SIZES),
                          metrics.ssim(*pair), metrics.squared_error(*pair),
                          metrics.flow_error(*zip(before, pair, strict=True))))
     pictures = np.mean(pictures, 0)
-    distance, missing = metrics.keypoint_errors(real_joints, real_present, joints + shift, present)
+    distance, missing = metrics.keypoint_errors(real_joints, real_present, joints * scale + shift, present)
     sharp, moves = ([np.nanmean([person.sharpness for person in people]) for people in (made, truth)],
-                    [metrics.acceleration(*each) for each in ((joints, present), (real_joints, real_present))])
+                    [metrics.acceleration(*each) for each in ((joints * scale, present), (real_joints, real_present))])
     return rounded({f"ST-LPIPS {size}": value for size, value in zip(SIZES, pictures, strict=False)} | {
         "SSIM": pictures[2], "PSNR": metrics.psnr(pictures[3]), "AKD": distance, "MKR": missing,
-        "jitter": moves[0] / moves[1], "tOF": pictures[4], "height": np.nanmedian(lengths[0] / lengths[1]),
+        "jitter": moves[0] / moves[1], "tOF": pictures[4], "height": height,
         "aside": np.linalg.norm(shift) / np.nanmedian(lengths[1]), "sharpness": sharp[0] / sharp[1]}, 4)
 
 

@@ -1,22 +1,39 @@
-"""Retargeting: the source's motion on the target's body and canvas, with the same ground, middle, height and limbs.
+"""Retargeting: the source's motion on the target's body and canvas, with the same ground, size and limbs.
 
 The placement follows the global pose normalization of Everybody Dance Now (Chan et al., ICCV 2019): one scale and one
-shift for a whole shot, from robust statistics of both tracks, so movement across the picture is kept. Each bone keeps
-the direction and foreshortening that it has in the source's picture and takes the target's length. After a cut the
-camera may be elsewhere, so each shot has a placement of its own.
+shift for a whole shot, from robust statistics of both tracks, so movement across the picture is kept. A body looks
+small where it bends, so its size is compared in poses that are alike in both tracks. Each bone keeps the direction and
+foreshortening that it has in the source's picture and takes the target's length. The body stands where the target
+stands; but where both videos seem to be filmed by one camera, it stays where it is in the source's picture. After a cut
+the camera may be elsewhere, so each shot has a placement of its own.
 """
 
+from dataclasses import dataclass
+
 import numpy as np
+from scipy.spatial import cKDTree
 
 from motion import body
-from motion.body import BONES, HIPS, bone_lengths, landmark_point, lowest_joint, standing_point
-from Skeleton import Skeleton
+from motion.body import BONES, HIPS, MIRRORED_BONES, bone_lengths, landmark_point, lowest_joint, standing_point
+from Skeleton import REDUCED, Skeleton
 
 LIVE_FRAMES = 300  # poses of a webcam's dancer to which the placement is fitted: the last ones
+ALIKE = 5  # poses with which each pose is compared
+CLOSEST = 0.5  # share of the poses that count: those that are most like poses of the other track
+STRETCHED = 0.7  # of its longest: a bone that is shorter in the picture points towards the camera or away
+FEW = 20  # pairs of poses in which a bone must be measured at least
+TRUST = 1.0  # how much of a limb's difference from the body's scale is believed, as an exponent
+# Two videos seem to be filmed by one camera if their pictures have one shape, the bodies are of one size in them up to
+# SAME_SIZE, and the source stands on the target's ground up to SAME_GROUND, and not farther than ASIDE beside places
+# where the target has been; both in body heights.
+SAME_SHAPE = 0.02
+SAME_SIZE = 0.1
+SAME_GROUND = 0.06
+ASIDE = 0.3
 # How many times longer or shorter a limb may become beside the body's scale. No two bodies differ more, but a limb that
 # was always seen foreshortened seems to.
 MOST_UNLIKE = 1.8
-MOST_BENT = 1.15  # how far the scale by the whole body's height may be from the scale by the length of most bones
+MOST_BENT = 1.15  # how far the scale may be from the scale by the length of most bones
 
 
 def place(track, target):
@@ -26,9 +43,47 @@ def place(track, target):
     for shot in track.shot_slices:
         if present[shot].any():
             shown = joints[shot][present[shot]]
-            retargeting.fit(shown)
+            retargeting.fit(shown, track.size)
             joints[shot][present[shot]] = retargeting.apply(shown)
     return track.with_poses(joints, track.visibility)
+
+
+@dataclass(frozen=True, eq=False)
+class Poses:
+    """What is compared of the poses (N, 33, 3) of a track. shapes: (N, 26), the 13 joints around their middle, divided
+    by their size; sizes: (N,), their root mean square distance from the middle; lengths: (N, 14), of each of BONES in
+    the picture; longest: (14,), as `bone_lengths` gives them; tree: a k-d tree of the shapes."""
+
+    shapes: np.ndarray
+    sizes: np.ndarray
+    lengths: np.ndarray
+    longest: np.ndarray
+    tree: cKDTree
+
+    @classmethod
+    def of(cls, joints):
+        points = joints[:, REDUCED, :2] - joints[:, REDUCED, :2].mean(1, keepdims=True)
+        sizes = np.maximum(np.sqrt((points ** 2).sum(2).mean(1)), 1e-6)
+        shapes = (points / sizes[:, None, None]).reshape(len(joints), -1)
+        lengths = [np.linalg.norm((landmark_point(joints, child) - landmark_point(joints, parent))[:, :2], axis=1)
+                   for child, parent, _ in BONES]
+        return cls(shapes, sizes, np.maximum(np.stack(lengths, 1), 1e-6), np.maximum(bone_lengths(joints), 1e-6),
+                   cKDTree(shapes))
+
+    def ratios(self, other):
+        """(scale, float (14,)): how many times larger the poses `other` are, by those pairs of poses that are most
+        alike, and how many times longer each bone, where it is foreshortened in neither; NaN where this is hardly ever
+        so."""
+        away, alike = other.tree.query(self.shapes, np.arange(1, min(ALIKE, len(other.sizes)) + 1))
+        closest = away[:, 0] <= np.quantile(away[:, 0], CLOSEST)
+        alike = alike[closest]
+        shown = (self.lengths[closest] > STRETCHED * self.longest)[:, None] & (
+            other.lengths[alike] > STRETCHED * other.longest)
+        ratio = np.where(shown, other.lengths[alike] / self.lengths[closest][:, None], np.nan).reshape(-1, len(BONES))
+        both = {bone: pair for pair in MIRRORED_BONES for bone in pair}
+        ratio = [ratio[:, both.get(bone, (bone,))] for bone in range(len(BONES))]
+        bones = [np.nanmedian(each) if np.isfinite(each).sum() >= FEW else np.nan for each in ratio]
+        return np.median(other.sizes[alike] / self.sizes[closest, None]), np.array(bones)
 
 
 class Retargeting:
@@ -38,18 +93,41 @@ class Retargeting:
     """
 
     def __init__(self, target):
-        self._goal_lengths, self._goal_height = bone_lengths(target.joints), body.body_height(target.joints)
+        self._target, self._goal = target, Poses.of(target.joints)
         self._goal_point = standing_point(target.joints)
 
-    def fit(self, joints):
-        """Choose scale, bone lengths and shift by the poses `joints` of the source."""
-        ratios = self._goal_lengths / np.maximum(bone_lengths(joints), 1e-6)
+    def fit(self, joints, picture=None):
+        """Choose scale, bone lengths and shift by the poses `joints` of the source. picture: (width, height) of the
+        source's picture, whose longer side is the unit of the joints; None where this is not known."""
+        own = Poses.of(joints)
+        # Each pose is compared with the most similar ones of the other track, in both directions, since those are on
+        # average a little less extreme.
+        (scale, bones), (inverse, inverse_bones) = own.ratios(self._goal), self._goal.ratios(own)
         # Somebody who sits or bends all the time measures less than when standing, but most bones have their length.
-        typical = np.median(ratios[body.WELL_MEASURED])
-        scale = self._goal_height / max(body.body_height(joints), 1e-6)
-        self.scale = np.clip(scale, typical / MOST_BENT, typical * MOST_BENT)
+        typical = np.median((self._goal.longest / own.longest)[body.WELL_MEASURED])
+        self.scale = np.clip(np.sqrt(scale / inverse), typical / MOST_BENT, typical * MOST_BENT)
+        known = np.stack([np.log(bones), -np.log(inverse_bones)])
+        known = np.where(np.isnan(known), np.where(np.isnan(known[::-1]), np.log(self.scale), known[::-1]), known)
+        ratios = self.scale * (np.exp(known.mean(0)) / self.scale) ** TRUST
         self._ratios = np.clip(ratios, self.scale / MOST_UNLIKE, self.scale * MOST_UNLIKE)
-        self._shift = np.float32([*(self._goal_point - standing_point(self._rebuild(joints))), 0])
+        point = self._point_of_one_camera(joints, picture)
+        point = self._goal_point if point is None else point
+        self._shift = np.float32([*(point - standing_point(self._rebuild(joints))), 0])
+
+    def _point_of_one_camera(self, joints, picture):
+        """(x, y) on the canvas where the source stands in its own picture, or None where another camera seems to have
+        filmed it."""
+        box, frame = self._target.box, self._target.frame_size
+        if picture is None or abs(np.log(picture[0] / picture[1] * frame[1] / frame[0])) > SAME_SHAPE:
+            return None
+        unit = max(frame) / box[2]  # of the source's joints, in canvas units
+        corner = np.array(box[:2]) / box[2]
+        height, (x, y) = body.body_height(self._target.joints), standing_point(joints) * unit - corner
+        places, own = (landmark_point(poses, HIPS)[:, 0] for poses in (self._target.joints, joints * unit))
+        own = np.percentile(own, [5, 95]) - corner[0]
+        same = (abs(np.log(self.scale / unit)) < SAME_SIZE and abs(y - self._goal_point[1]) < SAME_GROUND * height
+                and own[0] > places.min() - ASIDE * height and own[1] < places.max() + ASIDE * height)
+        return np.array([x, y]) if same else None
 
     def apply(self, joints):
         """The poses in canvas units, with the target's limbs."""

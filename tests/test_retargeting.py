@@ -44,7 +44,7 @@ def test_a_smaller_source_elsewhere_is_put_back(target):
 def test_bones_keep_the_sources_direction_and_take_the_targets_length(target):
     source = other_body(target)
     placed = retargeted(target, source)
-    assert np.allclose(bone_lengths(placed), bone_lengths(target.joints), rtol=1e-3)
+    assert np.allclose(bone_lengths(placed), bone_lengths(target.joints), rtol=0.01)
     for child, parent, _ in BONES:
         ours, theirs = (landmark_point(track, child) - landmark_point(track, parent) for track in (placed, source))
         cosine = (ours * theirs).sum(1) / np.linalg.norm(ours, axis=1) / np.linalg.norm(theirs, axis=1)
