@@ -22,7 +22,10 @@ ALIKE = 5  # poses with which each pose is compared
 CLOSEST = 0.5  # share of the poses that count: those that are most like poses of the other track
 STRETCHED = 0.7  # of its longest: a bone that is shorter in the picture points towards the camera or away
 FEW = 20  # pairs of poses in which a bone must be measured at least
-TRUST = 1.0  # how much of a limb's difference from the body's scale is believed, as an exponent
+# How much of a limb's difference from the body's scale is believed, as an exponent: all of it or, where one camera seems
+# to have filmed both videos, less, because it is often one person, whose limbs differ by errors of measurement only.
+TRUST = 1.0
+TRUST_ONE_CAMERA = 0.5
 # Two videos seem to be filmed by one camera if their pictures have one shape, the bodies are of one size in them up to
 # SAME_SIZE, and the source stands on the target's ground up to SAME_GROUND, and not farther than ASIDE beside places
 # where the target has been; both in body heights.
@@ -108,10 +111,10 @@ class Retargeting:
         self.scale = np.clip(np.sqrt(scale / inverse), typical / MOST_BENT, typical * MOST_BENT)
         known = np.stack([np.log(bones), -np.log(inverse_bones)])
         known = np.where(np.isnan(known), np.where(np.isnan(known[::-1]), np.log(self.scale), known[::-1]), known)
-        ratios = self.scale * (np.exp(known.mean(0)) / self.scale) ** TRUST
-        self._ratios = np.clip(ratios, self.scale / MOST_UNLIKE, self.scale * MOST_UNLIKE)
         point = self._point_of_one_camera(joints, picture)
-        point = self._goal_point if point is None else point
+        trust, point = (TRUST, self._goal_point) if point is None else (TRUST_ONE_CAMERA, point)
+        ratios = self.scale * (np.exp(known.mean(0)) / self.scale) ** trust
+        self._ratios = np.clip(ratios, self.scale / MOST_UNLIKE, self.scale * MOST_UNLIKE)
         self._shift = np.float32([*(point - standing_point(self._rebuild(joints))), 0])
 
     def _point_of_one_camera(self, joints, picture):
