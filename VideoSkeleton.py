@@ -7,7 +7,7 @@
     python VideoSkeleton.py A.mp4 B.mp4 --scheduler tcp://10.0.0.1:8786     # with a Dask cluster
 
 Every generator is trained on a VideoSkeleton and draws on its canvas: a square crop of the video that stays still,
-holds every skeleton with a margin, and is stored at up to 512 x 512 pixels. Frames without the person are left out.
+holds every skeleton with a margin, and has up to 1280 x 1280 pixels. Frames without the person are left out.
 
 The poses are kept in the video's folder of the cache (motion/extraction.py), where they also serve when the video is a
 source, and the pictures in a folder below it (picture/target_pictures.py). It is safe to delete data/cache at any time.
@@ -18,6 +18,7 @@ import json
 import shutil
 import time
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 
 import cv2
@@ -28,8 +29,8 @@ from common.command_line import Parser, UserError, positive, require_packages, r
 from common.files import DamagedCache, EncodedImages, decode_image, file_lock, load_arrays, write_png
 from common.paths import SAMPLE_TARGET
 from common.processes import run_in_processes
-from motion.extraction import MASK_SIZE, find_in_all, mask_size
-from picture.canvas import CANVAS, crop
+from motion.extraction import find_in_all, mask_size
+from picture.canvas import CANVAS, crop, faded
 from picture.target_pictures import store_target, target_folder
 from Skeleton import HIPS, REDUCED, SHOULDERS, Skeleton
 from video.clip import Clip, add_clip_flags, clip_of
@@ -65,6 +66,7 @@ class VideoSkeleton:
         self.joints, self.visibility, self.frames, self.seconds = (
             stored[name] for name in ("joints", "visibility", "frames", "seconds"))
         self._images = EncodedImages(self.folder / "frames.bin", stored["image_spans"])
+        self._boxes = stored["image_boxes"]
         self._masks = EncodedImages(self.folder.parent / "masks.bin", stored["mask_spans"])
         about = json.loads(str(stored["about"]))
         self.box, self.frame_size = (tuple(map(int, about[name])) for name in ("box", "frame_size"))
@@ -72,10 +74,12 @@ class VideoSkeleton:
         self.content, self.still = str(about["content"]), bool(about["still"])
         arrays = (self.joints, self.visibility, self.frames, self.seconds, self._images.spans, self._masks.spans)
         count = len(self.frames)
-        shapes = [(count, 33, 3), (count, 33), (count,), (count,), (count, 2), (count, 2)]
+        arrays = (*arrays, self._boxes)
+        shapes = [(count, 33, 3), (count, 33), (count,), (count,), (count, 2), (count, 2), (count, 4)]
         sizes_fit = count and [array.shape for array in arrays] == shapes
         sane = 0 < self.size <= CANVAS and 0 < self.fps < 1e6 and len(self.box) == 3 and len(self.frame_size) == 2
-        if not (sizes_fit and sane and np.isfinite(self.joints).all() and len(self.plate)):
+        inside = (self._boxes >= 0).all() and (self._boxes[:, :2] + self._boxes[:, 2:] <= self.size).all()
+        if not (sizes_fit and sane and inside and np.isfinite(self.joints).all() and len(self.plate)):
             raise ValueError
 
     def __len__(self):
@@ -84,21 +88,50 @@ class VideoSkeleton:
     def skeleton(self, index):
         return Skeleton(self.joints[index], self.visibility[index])
 
-    def image(self, index):
-        """The canvas image (uint8 size x size x 3 BGR) of skeleton number `index`."""
-        return self._images.read(index, cv2.IMREAD_COLOR, (self.size, self.size))
+    def person(self, index):
+        """(image, (left, top)): what is stored of the canvas image of skeleton number `index`: uint8 h x w x 3 BGR, the
+        box around the person, and where it is on the canvas, in pixels."""
+        left, top, width, height = self._boxes[index].tolist()
+        return self._images.read(index, cv2.IMREAD_COLOR, (width, height)), (left, top)
 
-    def mask(self, index):
-        """Where the person is in that image: uint8 size x size, 255 inside, soft at the edge."""
-        mask = self._masks.read(index, cv2.IMREAD_GRAYSCALE, mask_size(self.frame_size))
-        if max(self.frame_size) > MASK_SIZE:
-            mask = cv2.resize(mask, self.frame_size, interpolation=cv2.INTER_LINEAR)
-        return crop(mask, self.box, self.size)
+    def image(self, index):
+        """The canvas image (uint8 size x size x 3 BGR) of skeleton number `index`: the box around the person as it was
+        filmed and, farther away, the plate. Where the camera moved, the plate begins around the person."""
+        person, (left, top) = self.person(index)
+        image, (height, width) = self.canvas_plate.copy(), person.shape[:2]
+        place = np.s_[top:top + height, left:left + width]
+        if self.still:
+            ends = left > 0, left + width < self.size, top > 0, top + height < self.size
+            share = faded(height, width, max(1, self.size // 64), ends)
+        else:
+            reach = 2 * (self.size // 64) + 1
+            share = cv2.dilate(np.ascontiguousarray(self.mask(index)[place]), np.ones((reach, reach), np.uint8))
+            share = cv2.blur(share, (reach // 2 + 1,) * 2).astype(np.float32) / 255
+        image[place] = cv2.blendLinear(person, np.ascontiguousarray(image[place]), share, 1 - share)
+        return image
+
+    def mask(self, index, size=None):
+        """Where the person is in that image: uint8 size x size, 255 inside, soft at the edge. size: pixels, by default
+        those of the canvas."""
+        mask, size = self._masks.read(index, cv2.IMREAD_GRAYSCALE, mask_size(self.frame_size)), size or self.size
+        grow = size / self.box[2] * max(self.frame_size) / max(mask.shape)
+        if grow < 0.7:  # pixels are averaged first
+            mask = cv2.resize(mask, [max(1, round(length * grow)) for length in mask.shape[::-1]],
+                              interpolation=cv2.INTER_AREA)
+        per_pixel = np.array(mask.shape[::-1]) / self.frame_size  # pixels of the mask for one of the video
+        step = per_pixel * self.box[2] / size
+        matrix = np.column_stack([np.diag(step), per_pixel * self.box[:2] + step / 2 - 0.5])
+        return cv2.warpAffine(mask, matrix, (size, size), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)
 
     @property
     def plate(self):
         """The scene without the person: uint8 H x W x 3 BGR of the video's size."""
         return decode_image(np.fromfile(self.folder / "plate.png", np.uint8), cv2.IMREAD_COLOR, self.frame_size)
+
+    @cached_property
+    def canvas_plate(self):
+        """The scene without the person on the canvas: uint8 size x size x 3 BGR; not to be changed."""
+        return crop(self.plate, self.box, self.size)
 
     def first(self, count):
         """The same target as if only its first `count` skeletons were known."""

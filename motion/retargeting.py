@@ -22,10 +22,10 @@ ALIKE = 5  # poses with which each pose is compared
 CLOSEST = 0.5  # share of the poses that count: those that are most like poses of the other track
 STRETCHED = 0.7  # of its longest: a bone that is shorter in the picture points towards the camera or away
 FEW = 20  # pairs of poses in which a bone must be measured at least
-# How much of a limb's difference from the body's scale is believed, as an exponent: all of it or, where one camera seems
-# to have filmed both videos, less, because it is often one person, whose limbs differ by errors of measurement only.
+# How much of a limb's difference from the body's scale is believed, as an exponent: all of it or, where one camera
+# seems to have filmed both videos, less, because it is often one person, whose limbs differ by errors of measurement.
 TRUST = 1.0
-TRUST_ONE_CAMERA = 0.5
+TRUST_ONE_CAMERA = 0.25
 # Two videos seem to be filmed by one camera if their pictures have one shape, the bodies are of one size in them up to
 # SAME_SIZE, and the source stands on the target's ground up to SAME_GROUND, and not farther than ASIDE beside places
 # where the target has been; both in body heights.

@@ -6,7 +6,7 @@ It holds every skeleton of the video with a margin. All coordinates of a target 
 import cv2
 import numpy as np
 
-CANVAS = 512  # pixels: a larger crop is reduced to this size, a smaller one keeps its own
+CANVAS = 1280  # pixels: a larger crop is reduced to this size, a smaller one keeps its own
 MARGIN = 0.15  # share of the canvas on each side of the skeletons: hands, hair and shoes reach beyond the joints
 
 
@@ -44,3 +44,18 @@ def resize(image, size):
         return image
     shrink = size < image.shape[0]
     return cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA if shrink else cv2.INTER_CUBIC)
+
+
+def faded(height, width, band, fades):
+    """float32 height x width: 1, and less towards the sides that fade, over `band` pixels. fades: four booleans, for
+    left, right, top and bottom."""
+    across = np.minimum(_ramp(width, band, fades[0]), _ramp(width, band, fades[1])[::-1])
+    down = np.minimum(_ramp(height, band, fades[2]), _ramp(height, band, fades[3])[::-1])
+    return np.minimum(down[:, None], across[None])
+
+
+def _ramp(length, band, fades):
+    """float32 (length,): from 0 up to 1 over `band` pixels where it `fades`, else 1."""
+    if not fades:
+        return np.ones(length, np.float32)
+    return np.clip((np.arange(length, dtype=np.float32) + 0.5) / band, 0, 1)

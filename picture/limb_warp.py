@@ -9,6 +9,7 @@ background). Nothing is learned here: GenWarp.py, GEN_TYPE 5, refines the result
 """
 
 from collections import OrderedDict
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -16,19 +17,11 @@ from scipy.ndimage import percentile_filter
 from tqdm import tqdm
 
 from motion.body import body_height, body_lengths, landmark_point
-from picture.canvas import crop, resize
+from picture.canvas import resize
 from picture.generator import Generator
-from picture.retrieval import CHAINS, FrameChooser, distance_to_segment, overlap, shapes
-from Skeleton import HIPS, NOSE, SHOULDERS
+from picture.retrieval import CHAINS, FrameChooser, overlap, shapes
+from picture.skinning import LABELS, PARTS, cut, inverse_map, skinned
 
-# Each part's bone (a pair stands for the point between two landmarks) and its radius in body heights.
-PARTS = {
-    "torso": (SHOULDERS, HIPS, 0.13), "head": (SHOULDERS, NOSE, 0.10),
-    "left upper arm": (11, 13, 0.055), "left forearm": (13, 15, 0.045),
-    "right upper arm": (12, 14, 0.055), "right forearm": (14, 16, 0.045),
-    "left thigh": (23, 25, 0.075), "left shin": (25, 27, 0.055), "left foot": (27, 31, 0.04),
-    "right thigh": (24, 26, 0.075), "right shin": (26, 28, 0.055), "right foot": (28, 32, 0.04),
-}
 PARTS_OF = {
     "torso": ["torso"], "head": ["head"],
     "left arm": ["left upper arm", "left forearm"], "right arm": ["right upper arm", "right forearm"],
@@ -37,15 +30,24 @@ PARTS_OF = {
 OVERLAP = 0.3  # cost, as a squared error of a shape, of one body height of overlap with other limbs
 ZOOM = 80  # percentile of the body's lengths that tells its height in a frame: it grows as the camera zooms in
 NEARBY = 2.0  # seconds before and after a frame over which that percentile is taken
-LABELS = 128  # pixels of a part's mask, which is enlarged when it is drawn
-SHARED = 0.35  # radii by which a part goes on below its neighbour
-REACH = 2.4  # radii from the bone at which a part ends
 SOLID = (0.35, 0.65)  # values of a mask between which a part goes from invisible to opaque
+STEP = 4  # pixels of the picture for one of the maps that say where its pixels come from
 LENGTHEN = (0.6, 1.5)  # least and most stretch of a part along its bone, beside the change of the body's height
 WIDEN = (0.9, 1.1)  # least and most stretch across the bone
 SCALE = (0.8, 1.25)  # least and most scale of head and torso as a whole
 MASK_MARGIN = 5  # pixels by which the person's mask is grown, so that it holds all soft edges
-KEPT = 64  # frames whose parts stay in memory, 0.9 MB each at 512 pixels
+KEPT = 64  # frames whose parts stay in memory, about 1 MB each for a person of 300 x 1000 pixels
+
+
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """A frame of the target, cut into parts. image: uint8 h x w x 3 BGR, the box around the person; scale: (x, y), its
+    pixels in one canvas unit; corner: (x, y), where it begins, in canvas units; parts: {part: skinning.Part}."""
+
+    image: np.ndarray
+    scale: np.ndarray
+    corner: np.ndarray
+    parts: dict
 
 
 class LimbWarp(Generator):
@@ -57,7 +59,7 @@ class LimbWarp(Generator):
 
     def __init__(self, target, size=None, kept=KEPT):
         self._target, self.size, self._most = target, size or target.size, kept
-        self.plate = resize(crop(target.plate, target.box, target.size), self.size)
+        self.plate = resize(target.canvas_plate, self.size)
         self._height = body_height(target.joints)  # of the skeletons that are asked for
         # The body's height in each frame of the target, which changes as the person comes closer or the camera zooms.
         self._heights = percentile_filter(body_lengths(target.joints), ZOOM, int(2 * NEARBY * target.fps) + 1,
@@ -68,7 +70,6 @@ class LimbWarp(Generator):
             self._known[chain] = np.column_stack([shapes(target.joints, chain, self._heights), cost])
         self._choosers = {chain: FrameChooser(known) for chain, known in self._known.items()}
         self._planned = {}  # of each announced pose, as bytes: {chain: frame}
-        self._grid = (np.mgrid[:LABELS, :LABELS][::-1].transpose(1, 2, 0) + 0.5).astype(np.float32) / LABELS
         self._kept = OrderedDict()
 
     def prepare(self, placed):
@@ -104,38 +105,30 @@ class LimbWarp(Generator):
         plate, and float32 S x S, how far each pixel belongs to the person, in [0, 1]."""
         drawn = []
         for chain, parts in PARTS_OF.items():
-            image, masks = self._parts(frames[chain])
-            for part in parts:
-                drawn.append((self._depth(part, joints), image, masks[part], self._map(part, frames[chain], joints)))
+            frame = self._frame(frames[chain])
+            maps = self._maps(frames[chain], joints)
+            drawn += [(self._depth(part, joints), part, frame, maps) for part in parts if part in frame.parts]
         picture, cover = self.plate.copy(), np.zeros((self.size, self.size), np.float32)
-        for _, image, mask, matrix in sorted(drawn, key=lambda item: -item[0]):
-            self._draw(picture, cover, image, *mask, matrix)
+        for _, part, frame, maps in sorted(drawn, key=lambda item: -item[0]):
+            self._draw(picture, cover, frame, frame.parts[part], skinned(frame.parts[part], maps))
         return picture, cover
 
     def _wanted(self, chain, joints):
         """float (N, D): what is looked for: the shapes of a chain in poses (N, 33, 3), without overlap."""
         return np.column_stack([shapes(joints, chain, self._height), np.zeros(len(joints))])
 
-    def _parts(self, index):
-        """(image, {part: (mask, left, top)}) of a frame: uint8 S x S x 3 BGR; masks float32 in [0, 1], in LABELS
-        pixels."""
+    def _frame(self, index):
+        """The Frame of the target's frame number `index`."""
         if index not in self._kept:
-            joints = self._target.joints[index]
-            person = cv2.resize(self._target.mask(index), (LABELS, LABELS), interpolation=cv2.INTER_AREA)
-            person = person.astype(np.float32) / 255
-            left, top, width, height = cv2.boundingRect((person > SOLID[0]).astype(np.uint8))
-            person, grid = (x[top:top + height, left:left + width] for x in (person, self._grid))
-            away = {part: distance_to_segment(grid, *_bone(joints, part)) / (radius * self._heights[index])
-                    for part, (_, _, radius) in PARTS.items()}
-            nearest = np.min(list(away.values()), 0)
-            masks = {}
-            for part, own in away.items():
-                mask = person * np.clip((nearest + SHARED - own) / SHARED, 0, 1) * np.clip((REACH - own) * 2, 0, 1)
-                x, y, width, height = cv2.boundingRect((mask > SOLID[0]).astype(np.uint8))
-                x, y = max(x - 1, 0), max(y - 1, 0)  # one more pixel on each side, so that the mask ends softly
-                mask = mask[y:y + height + 2, x:x + width + 2].copy() if width else mask[:0]
-                masks[part] = mask, left + x, top + y
-            self._kept[index] = resize(self._target.image(index), self.size), masks
+            image, corner = self._target.person(index)
+            full = np.array(image.shape[1::-1])
+            if self.size < self._target.size:
+                shrunk = np.maximum(np.round(full * self.size / self._target.size), 1).astype(int)
+                image = cv2.resize(image, shrunk.tolist(), interpolation=cv2.INTER_AREA)
+            mask = self._target.mask(index, LABELS).astype(np.float32) / 255
+            scale = self._target.size * np.array(image.shape[1::-1]) / full
+            parts = cut(mask, self._target.joints[index], self._heights[index])
+            self._kept[index] = Frame(image, scale, np.array(corner) / self._target.size, parts)
             if len(self._kept) > self._most:
                 self._kept.popitem(last=False)
         self._kept.move_to_end(index)
@@ -149,49 +142,38 @@ class LimbWarp(Generator):
         z = (landmark_point(joints, PARTS[part][0])[2] + landmark_point(joints, PARTS[part][1])[2]) / 2
         return float(z if "arm" in part else 0.3 * z + 0.02)
 
-    def _map(self, part, index, joints):
-        """2 x 3 affine map, in pixels, that carries a part from frame number `index` to the pose `joints`."""
-        there, here = self._target.joints[index], joints
-        size = self._height / self._heights[index]
-        if part in ("torso", "head"):
-            some = [11, 12, 23, 24] if part == "torso" else [0, 7, 8, 11, 12]
-            return similarity(there[some, :2] * self.size, here[some, :2] * self.size, size)
-        (a, b), (c, d) = ([landmark_point(j, end)[:2] * self.size for end in PARTS[part][:2]] for j in (there, here))
-        return bone_map(a, b, c, d, size)
+    def _maps(self, index, joints):
+        """(12, 2, 3): the affine maps, in canvas units, that carry PARTS from frame number `index` to the pose
+        `joints`."""
+        there, size, maps = self._target.joints[index], self._height / self._heights[index], []
+        for part, (start, end, _) in PARTS.items():
+            if part in ("torso", "head"):
+                some = [11, 12, 23, 24] if part == "torso" else [0, 7, 8, 11, 12]
+                maps.append(similarity(there[some, :2], joints[some, :2], size))
+            else:
+                maps.append(bone_map(*(landmark_point(pose, point)[:2] for pose in (there, joints)
+                                       for point in (start, end)), size))
+        return np.array(maps)
 
-    def _draw(self, picture, cover, image, mask, left, top, matrix):
-        """Draw a part, in place, onto picture and cover, in the box that holds it. left, top: of the mask."""
-        if not mask.size:
+    def _draw(self, picture, cover, frame, part, goals):
+        """Draw a Part of a Frame, in place, onto picture and cover, in the box that holds it. goals: (V, 2), where the
+        vertices of its mesh go, in canvas units."""
+        small = -(-self.size // STEP)  # pixels of the map: one for STEP x STEP of the picture
+        found = inverse_map(part.places, goals * (self.size / STEP) - 0.5, part.triangles, small)
+        if found is None:
             return
-        scale = self.size / LABELS
-        x, y = np.array([left, left + mask.shape[1]]) * scale, np.array([top, top + mask.shape[0]]) * scale
-        corners = np.array([[x[i], y[j], 1] for i in (0, 1) for j in (0, 1)]) @ matrix.T
-        west, north = np.clip(np.floor(corners.min(0)) - 1, 0, self.size).astype(int)
-        east, south = np.clip(np.ceil(corners.max(0)) + 1, 0, self.size).astype(int)
-        if east <= west or south <= north:
-            return
-        size, inside = (east - west, south - north), np.s_[north:south, west:east]
-        matrix = matrix - np.array([[0, 0, west], [0, 0, north]])
-        grown = matrix @ np.array([[scale, 0, x[0] + scale / 2 - 0.5], [0, scale, y[0] + scale / 2 - 0.5], [0, 0, 1]])
-        colours = cv2.warpAffine(image, matrix, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-        share = (cv2.warpAffine(mask, grown, size, flags=cv2.INTER_LINEAR) - SOLID[0]) / (SOLID[1] - SOLID[0])
-        share = np.clip(share, 0, 1)
+        places, left, top = found
+        size = (places.shape[1] * STEP, places.shape[0] * STEP)
+        left, top = left * STEP, top * STEP
+        inside = np.s_[top:min(top + size[1], self.size), left:min(left + size[0], self.size)]
+        places = cv2.resize(places, size)[:self.size - top, :self.size - left]
+        mask = cv2.remap(part.mask, places * LABELS - np.float32([part.corner[0] + 0.5, part.corner[1] + 0.5]), None,
+                         cv2.INTER_LINEAR)
+        share = np.clip((mask - SOLID[0]) / (SOLID[1] - SOLID[0]), 0, 1)
+        places = (places - frame.corner.astype(np.float32)) * frame.scale.astype(np.float32) - np.float32(0.5)
+        colours = cv2.remap(frame.image, places, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
         picture[inside] = cv2.blendLinear(colours, np.ascontiguousarray(picture[inside]), share, 1 - share)
         cover[inside] = np.maximum(cover[inside], share)
-
-
-def _bone(joints, part):
-    """The segment (start, end), x and y, around which a part's pixels lie: its bone, which is longer at hands, feet and
-    head, where the body goes on beyond the landmark."""
-    start, end = (landmark_point(joints, landmark)[:2] for landmark in PARTS[part][:2])
-    along = end - start
-    if "forearm" in part:  # as far as the fingers
-        return start, end + 0.55 * along
-    if part == "head":
-        return start + 0.1 * along, end + 0.9 * along
-    if "foot" in part:
-        return start - 0.2 * along, end + 0.35 * along
-    return start, end
 
 
 def similarity(start, end, size=1.0):

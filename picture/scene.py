@@ -9,6 +9,8 @@ moves in a still, sharp scene: a median would be blurred, and the retrieved fram
 import cv2
 import numpy as np
 
+from picture.canvas import faded
+
 SAMPLES = 64  # frames, at most, that the plate is made of
 MOST_BYTES = 256e6  # memory, at most, that these frames may take
 PERSON = 0.15  # of 1: where a mask is above this, the person may be
@@ -119,10 +121,9 @@ class Scene:
         left, top, right, bottom = max(x, 0), max(y, 0), min(x + side, width), min(y + side, height)
         # The canvas fades out where it ends inside the picture, but not at the picture's own edges.
         band = max(1, round(side * BORDER))
-        across = np.minimum(_ramp(right - left, band, left > 0), _ramp(right - left, band, right < width)[::-1])
-        down = np.minimum(_ramp(bottom - top, band, top > 0), _ramp(bottom - top, band, bottom < height)[::-1])
+        share = faded(bottom - top, right - left, band, (left > 0, right < width, top > 0, bottom < height))
         self._fade = np.zeros((height, width), np.float32)
-        self._fade[top:bottom, left:right] = np.minimum(down[:, None], across[None])
+        self._fade[top:bottom, left:right] = share
         self._inside = left, top, right, bottom
 
     def put(self, image, mask=None):
@@ -157,10 +158,3 @@ class Scene:
         matrix = np.float64([[step, 0, (left - x + 0.5) * step - 0.5], [0, step, (top - y + 0.5) * step - 0.5]])
         return cv2.warpAffine(image, matrix, (right - left, bottom - top), borderMode=cv2.BORDER_REPLICATE,
                               flags=interpolation | cv2.WARP_INVERSE_MAP)
-
-
-def _ramp(length, band, fades):
-    """float32 (length,): from 0 up to 1 over `band` pixels where it `fades`, else 1."""
-    if not fades:
-        return np.ones(length, np.float32)
-    return np.clip((np.arange(length, dtype=np.float32) + 0.5) / band, 0, 1)

@@ -2,7 +2,8 @@
 
 They lie in a folder `target-<key>` in the video's folder of the cache (motion/extraction.py), whose key is a hash of
 the parameters and of SCHEMA: skeletons.npz, frames.bin (JPEG images end to end, quality 95 without chroma subsampling,
-44 dB and more) and plate.png. A run that was stopped goes on where it was.
+44 dB and more) and plate.png. Of each frame only the box around the person is kept, so that the pictures can have the
+video's own resolution. A run that was stopped goes on where it was.
 """
 
 import hashlib
@@ -24,8 +25,10 @@ from picture.scene import MOST_BYTES, SAMPLES, background
 from video.clip import Clip
 from VideoReader import VideoReader
 
-SCHEMA = 1  # raise it when the meaning of a stored value changes
+SCHEMA = 2  # raise it when the meaning of a stored value changes
 JPEG = [cv2.IMWRITE_JPEG_QUALITY, 95, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
+AROUND = 0.04  # share of the canvas by which the box of a person is larger than the mask: her shadow, loose hair
+PERSON = 38  # of 255: where a mask is above this, the person may be
 NOTE = 200  # pictures, some seconds of work, after which it is noted how many are stored
 
 
@@ -59,9 +62,10 @@ def _store(video, people, folder):
         joints = track.joints[frames] * longer
         box = canvas_box(joints[:, :, :2], people.size)
         size = min(CANVAS, box[2])
-        image_spans, samples = _store_images(video, work, frames, box, size)
         mask_spans = people.mask_spans[people.chosen[frames]]
         masks = EncodedImages(people.folder / "masks.bin", mask_spans)
+        image_boxes = _person_boxes(masks, joints[:, :, :2], people.size, box, size)
+        image_spans, samples = _store_images(video, work, frames, box, size, image_boxes)
         plate, still = background(list(samples.values()), [
             cv2.resize(masks.read(index, cv2.IMREAD_GRAYSCALE, mask_size(people.size)), people.size)
             for index in samples])
@@ -70,18 +74,35 @@ def _store(video, people, folder):
                  "still": still, "content": people.content}
         joints = ((joints - np.float32([box[0], box[1], 0])) / box[2]).astype(np.float32)
         np.savez(work / "skeletons.npz", joints=joints, visibility=track.visibility[frames], frames=frames,
-                 seconds=track.seconds[frames], image_spans=image_spans, mask_spans=mask_spans,
-                 about=json.dumps(about))
+                 seconds=track.seconds[frames], image_spans=image_spans, image_boxes=image_boxes,
+                 mask_spans=mask_spans, about=json.dumps(about))
         work.rename(folder)
 
 
-def _store_images(video, work, frames, box, size):
-    """Write the canvas images of the frames with these numbers as JPEG, end to end. Returns (int (N, 2), where each
-    image begins and ends in frames.bin; {number of an image: its whole frame, uint8 H x W x 3 BGR} of some, for the
-    plate)."""
+def _person_boxes(masks, joints, frame_size, box, size):
+    """int (N, 4): the boxes (left, top, width, height) around the person, in pixels of the canvas. masks: the
+    EncodedImages of her masks; joints: (N, 33, 2) in the video's pixels."""
+    scale, boxes = np.array(frame_size) / mask_size(frame_size), []
+    for index, points in enumerate(joints):
+        mask = masks.read(index, cv2.IMREAD_GRAYSCALE, mask_size(frame_size))
+        left, top, width, height = cv2.boundingRect((mask > PERSON).astype(np.uint8))
+        corners = np.array([[left, top], [left + width, top + height]]) * scale if width else points
+        around = np.concatenate([corners, np.clip(points, 0, frame_size)])
+        around = (around - box[:2]) * (size / box[2])
+        low = np.clip(np.floor(around.min(0) - AROUND * size), 0, size - 2).astype(int)
+        high = np.clip(np.ceil(around.max(0) + AROUND * size), low + 2, size).astype(int)
+        boxes.append([*low, *(high - low)])
+    return np.array(boxes)
 
-    def encode(frame):
-        return cv2.imencode(".jpg", crop(frame, box, size), JPEG)[1]
+
+def _store_images(video, work, frames, box, size, image_boxes):
+    """Write the canvas images of the frames with these numbers, cut to their boxes, as JPEG, end to end. Returns (int
+    (N, 2), where each image begins and ends in frames.bin; {number of an image: its whole frame, uint8 H x W x 3 BGR}
+    of some, for the plate)."""
+
+    def encode(frame, inside):
+        left, top, width, height = inside
+        return cv2.imencode(".jpg", crop(frame, box, size)[top:top + height, left:left + width], JPEG)[1]
 
     path, noted = work / "frames.bin", work / "ends.npy"  # ends.npy: where the images end that are safely stored
     ends = _noted_ends(path, noted)
@@ -96,7 +117,7 @@ def _store_images(video, work, frames, box, size):
             if index in sampled:
                 samples[index] = frame
             if index >= done:
-                waiting.append(pool.submit(encode, frame))
+                waiting.append(pool.submit(encode, frame, image_boxes[index]))
             if len(waiting) > 4:
                 ends.append(ends[-1] + file.write(waiting.popleft().result()))
                 if len(ends) % NOTE == 0:
