@@ -29,6 +29,7 @@ from common.command_line import run
 from learning.checkpoint import NetworkConfig, load_network
 from learning.dataset import PoseDataset, pose_input, to_levels, to_tensor, training_frames
 from learning.flags import pick_device, pick_precision, training_command, training_parser
+from picture.canvas import resize
 from picture.limb_warp import LimbWarp
 from picture.retrieval import CHAINS
 
@@ -171,7 +172,8 @@ class WarpDataset(PoseDataset):
         if not self._target.still:  # behind a moving camera every frame has another background: learn the plate instead
             person = image[3:] / 255
             image[:3] = (image[:3] * person + to_levels(self._plate) * (1 - person)).round().to(torch.uint8)
-        return network_input(*self._warp.draw(joints, frames), self._plate, skeleton), image
+        picture, cover = self._warp.draw(joints, frames)
+        return network_input(picture, resize(cover, len(picture)), self._plate, skeleton), image
 
 
 class GenWarp(LimbWarp):

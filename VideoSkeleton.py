@@ -48,7 +48,8 @@ class VideoSkeleton:
     Attributes: joints float32 (N, 33, 3) and visibility float32 (N, 33), as in Skeleton; frames int (N,), the number of
     each frame in the clip; seconds float64 (N,), its time; box (x, y, side) of the canvas in the video's pixels;
     frame_size (width, height) of the video; size, the canvas's in pixels; fps; frames_read, how many frames the video
-    has; content, the video's SHA-256; still, whether the camera stood still; clip, the Clip that it was made from, and
+    has; sharpness float32 (N, 6), the mean gradient of each of retrieval.CHAINS, in levels a pixel; content, the
+    video's SHA-256; still, whether the camera stood still; clip, the Clip that it was made from, and
     its path; folder of the pictures.
     Images are read from the disk one at a time, so the memory does not grow with their number.
     """
@@ -66,7 +67,7 @@ class VideoSkeleton:
         self.joints, self.visibility, self.frames, self.seconds = (
             stored[name] for name in ("joints", "visibility", "frames", "seconds"))
         self._images = EncodedImages(self.folder / "frames.bin", stored["image_spans"])
-        self._boxes = stored["image_boxes"]
+        self._boxes, self.sharpness = stored["image_boxes"], stored["sharpness"]
         self._masks = EncodedImages(self.folder.parent / "masks.bin", stored["mask_spans"])
         about = json.loads(str(stored["about"]))
         self.box, self.frame_size = (tuple(map(int, about[name])) for name in ("box", "frame_size"))
@@ -74,8 +75,9 @@ class VideoSkeleton:
         self.content, self.still = str(about["content"]), bool(about["still"])
         arrays = (self.joints, self.visibility, self.frames, self.seconds, self._images.spans, self._masks.spans)
         count = len(self.frames)
-        arrays = (*arrays, self._boxes)
-        shapes = [(count, 33, 3), (count, 33), (count,), (count,), (count, 2), (count, 2), (count, 4)]
+        arrays = (*arrays, self._boxes, self.sharpness)
+        shapes = [(count, 33, 3), (count, 33), (count,), (count,), (count, 2), (count, 2), (count, 4),
+                  (count, 6)]
         sizes_fit = count and [array.shape for array in arrays] == shapes
         sane = 0 < self.size <= CANVAS and 0 < self.fps < 1e6 and len(self.box) == 3 and len(self.frame_size) == 2
         inside = (self._boxes >= 0).all() and (self._boxes[:, :2] + self._boxes[:, 2:] <= self.size).all()
@@ -136,8 +138,8 @@ class VideoSkeleton:
     def first(self, count):
         """The same target as if only its first `count` skeletons were known."""
         part = copy.copy(self)
-        part.joints, part.visibility, part.frames, part.seconds = (
-            array[:count] for array in (self.joints, self.visibility, self.frames, self.seconds))
+        part.joints, part.visibility, part.frames, part.seconds, part.sharpness = (
+            array[:count] for array in (self.joints, self.visibility, self.frames, self.seconds, self.sharpness))
         return part
 
     @property

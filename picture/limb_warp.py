@@ -14,28 +14,25 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 from scipy.ndimage import percentile_filter
+from scipy.spatial import cKDTree
 from tqdm import tqdm
 
 from motion.body import body_height, body_lengths, landmark_point
 from picture.canvas import resize
 from picture.generator import Generator
-from picture.retrieval import CHAINS, FrameChooser, overlap, shapes
-from picture.skinning import LABELS, PARTS, cut, inverse_map, skinned
+from picture.retrieval import CHAINS, BodyChooser, overlap, shapes
+from picture.skinning import LABELS, NUMBER, PARTS, PARTS_OF, cut, inverse_maps, skinned
 
-PARTS_OF = {
-    "torso": ["torso"], "head": ["head"],
-    "left arm": ["left upper arm", "left forearm"], "right arm": ["right upper arm", "right forearm"],
-    "left leg": ["left thigh", "left shin", "left foot"], "right leg": ["right thigh", "right shin", "right foot"],
-}
-OVERLAP = 0.3  # cost, as a squared error of a shape, of one body height of overlap with other limbs
+OVERLAP = 0.05  # cost, as a squared error of a shape, of one body height of overlap with other limbs
+BLUR = 0.003  # cost of a chain that shows nothing but blur
+COMPARED = 40  # frames with which a frame's sharpness is compared
+SHARP = 80  # percentile of their sharpness that counts as sharp
 ZOOM = 80  # percentile of the body's lengths that tells its height in a frame: it grows as the camera zooms in
 NEARBY = 2.0  # seconds before and after a frame over which that percentile is taken
-SOLID = (0.35, 0.65)  # values of a mask between which a part goes from invisible to opaque
-STEP = 4  # pixels of the picture for one of the maps that say where its pixels come from
+MAPS = 160  # pixels, at most, of the maps that say where the picture's pixels come from, before they are enlarged
 LENGTHEN = (0.6, 1.5)  # least and most stretch of a part along its bone, beside the change of the body's height
 WIDEN = (0.9, 1.1)  # least and most stretch across the bone
 SCALE = (0.8, 1.25)  # least and most scale of head and torso as a whole
-MASK_MARGIN = 5  # pixels by which the person's mask is grown, so that it holds all soft edges
 KEPT = 64  # frames whose parts stay in memory, about 1 MB each for a person of 300 x 1000 pixels
 
 
@@ -59,6 +56,7 @@ class LimbWarp(Generator):
 
     def __init__(self, target, size=None, kept=KEPT):
         self._target, self.size, self._most = target, size or target.size, kept
+        self._step = -(-self.size // MAPS)  # pixels of the picture for one of the maps and of the cover
         self.plate = resize(target.canvas_plate, self.size)
         self._height = body_height(target.joints)  # of the skeletons that are asked for
         # The body's height in each frame of the target, which changes as the person comes closer or the camera zooms.
@@ -66,26 +64,30 @@ class LimbWarp(Generator):
                                           mode="nearest")
         self._known = {}
         for chain in CHAINS:
-            cost = np.sqrt(OVERLAP * overlap(target.joints, chain, self._heights))  # the wanted shapes have none
-            self._known[chain] = np.column_stack([shapes(target.joints, chain, self._heights), cost])
-        self._choosers = {chain: FrameChooser(known) for chain, known in self._known.items()}
+            own = shapes(target.joints, chain, self._heights)
+            # How much other limbs overlap a chain, and its blur, are further numbers of its shape. No blur is wanted.
+            overlaps = np.sqrt(OVERLAP * overlap(target.joints, chain, self._heights))
+            self._known[chain] = np.column_stack([own, overlaps, self._blur(chain, own)])
+        self._chooser = BodyChooser(self._known)
         self._planned = {}  # of each announced pose, as bytes: {chain: frame}
         self._kept = OrderedDict()
 
     def prepare(self, placed):
         present = placed.present
         self._planned = {placed.joints[number].tobytes(): {} for number in np.flatnonzero(present)}
-        for chain in tqdm(CHAINS, desc="choosing frames", unit="chain", leave=False):
-            for shot in placed.shot_slices:
-                joints = placed.joints[shot][present[shot]]
-                frames = self._choosers[chain].plan(self._wanted(chain, joints)) if len(joints) else []
-                for pose, frame in zip(joints, frames, strict=True):
-                    self._planned[pose.tobytes()][chain] = int(frame)
+        for shot in tqdm(placed.shot_slices, desc="choosing frames", unit="shot", leave=False):
+            joints = placed.joints[shot][present[shot]]
+            if len(joints):
+                frames = self._chooser.plan(self._wanted(joints))
+                for number, pose in enumerate(joints):
+                    self._planned[pose.tobytes()] = {chain: int(frames[chain][number]) for chain in CHAINS}
+        self._chooser.forget()
 
     def generate(self, skeleton):
         picture, cover = self.draw(skeleton.joints, self.frames_for(skeleton))
         # The picture's soft edges are blended with the background already, so the mask must hold all of them.
-        self.mask = cv2.dilate((cover > 0).astype(np.uint8) * 255, np.ones((MASK_MARGIN, MASK_MARGIN), np.uint8))
+        near = cv2.dilate((cover > 0).astype(np.uint8) * 255, np.ones((3, 3), np.uint8))
+        self.mask = cv2.resize(near, (self.size, self.size), interpolation=cv2.INTER_NEAREST)
         return picture
 
     def frames_for(self, skeleton):
@@ -93,29 +95,46 @@ class LimbWarp(Generator):
         planned = self._planned.get(skeleton.joints.tobytes())
         if planned is not None:
             return planned
-        return {chain: chooser.choose(self._wanted(chain, skeleton.joints[None])[0])
-                for chain, chooser in self._choosers.items()}
+        wanted = self._wanted(skeleton.joints[None])
+        return self._chooser.choose({chain: rows[0] for chain, rows in wanted.items()})
 
     def alike(self, chain, joints):
         """int (frames,): all frames of the target, those whose chain is most like that of `joints` (33, 3) first."""
-        return ((self._known[chain] - self._wanted(chain, joints[None])) ** 2).sum(1).argsort()
+        return ((self._known[chain] - self._wanted(joints[None])[chain]) ** 2).sum(1).argsort()
 
     def draw(self, joints, frames):
         """(picture, cover) of the frames {chain: frame} carried to `joints` (33, 3): uint8 S x S x 3 BGR over the
-        plate, and float32 S x S, how far each pixel belongs to the person, in [0, 1]."""
-        drawn = []
+        plate, and float32 s x s, at most MAPS + 1 pixels, how far each place belongs to the person, in [0, 1]."""
+        drawn, maps = [], {frame: self._maps(frame, joints) for frame in set(frames.values())}
         for chain, parts in PARTS_OF.items():
             frame = self._frame(frames[chain])
-            maps = self._maps(frames[chain], joints)
-            drawn += [(self._depth(part, joints), part, frame, maps) for part in parts if part in frame.parts]
-        picture, cover = self.plate.copy(), np.zeros((self.size, self.size), np.float32)
-        for _, part, frame, maps in sorted(drawn, key=lambda item: -item[0]):
-            self._draw(picture, cover, frame, frame.parts[part], skinned(frame.parts[part], maps))
+            drawn += [(self._depth(part, joints), frame, frame.parts[part], maps[frames[chain]])
+                      for part in parts if part in frame.parts]
+        small = -(-self.size // self._step)
+        picture, cover = self.plate.copy(), np.zeros((small, small), np.float32)
+        drawn = sorted(drawn, key=lambda item: -item[0])
+        goals = [skinned(part, own) * (self.size / self._step) - 0.5 for *_, part, own in drawn]
+        places = inverse_maps([part for *_, part, _ in drawn], goals, small) if drawn else []
+        for (_, frame, part, _), goal, own in zip(drawn, goals, places, strict=True):
+            left, top = np.clip(np.floor(goal.min(0)), 0, small).astype(int)
+            right, bottom = np.clip(np.ceil(goal.max(0)) + 1, 0, small).astype(int)
+            if right > left and bottom > top:
+                self._draw(picture, cover, frame, part, own[top:bottom, left:right], left, top)
         return picture, cover
 
-    def _wanted(self, chain, joints):
-        """float (N, D): what is looked for: the shapes of a chain in poses (N, 33, 3), without overlap."""
-        return np.column_stack([shapes(joints, chain, self._height), np.zeros(len(joints))])
+    def _wanted(self, joints):
+        """{chain: float (N, D)}: what is looked for: the shapes in poses (N, 33, 3), without blur."""
+        return {chain: np.column_stack([shapes(joints, chain, self._height),
+                                        np.sqrt(OVERLAP * overlap(joints, chain, self._height)), np.zeros(len(joints))])
+                for chain in CHAINS}
+
+    def _blur(self, chain, own):
+        """(N,): the square root of what a chain's blur costs in each frame of the target. Its sharpness is compared
+        with that of frames in which its shape (N, D) is alike, because cloth is not as sharp as a face."""
+        sharpness = self._target.sharpness[:, CHAINS.index(chain)]
+        _, alike = cKDTree(own).query(own, np.arange(1, min(COMPARED, len(own)) + 1))
+        best = np.maximum(np.percentile(sharpness[alike], SHARP, axis=1), 1e-6)
+        return np.sqrt(BLUR) * np.clip(1 - sharpness / best, 0, 1)
 
     def _frame(self, index):
         """The Frame of the target's frame number `index`."""
@@ -145,35 +164,36 @@ class LimbWarp(Generator):
     def _maps(self, index, joints):
         """(12, 2, 3): the affine maps, in canvas units, that carry PARTS from frame number `index` to the pose
         `joints`."""
-        there, size, maps = self._target.joints[index], self._height / self._heights[index], []
-        for part, (start, end, _) in PARTS.items():
-            if part in ("torso", "head"):
-                some = [11, 12, 23, 24] if part == "torso" else [0, 7, 8, 11, 12]
-                maps.append(similarity(there[some, :2], joints[some, :2], size))
-            else:
-                maps.append(bone_map(*(landmark_point(pose, point)[:2] for pose in (there, joints)
-                                       for point in (start, end)), size))
-        return np.array(maps)
+        there, size = self._target.joints[index], self._height / self._heights[index]
+        bones = [[[landmark_point(pose, end)[:2] for end in part[:2]] for part in PARTS.values()]
+                 for pose in (there, joints)]
+        maps = bone_maps(*np.array(bones), size)
+        for part, some in (("torso", [11, 12, 23, 24]), ("head", [0, 7, 8, 11, 12])):
+            maps[NUMBER[part]] = similarity(there[some, :2], joints[some, :2], size)
+        return maps
 
-    def _draw(self, picture, cover, frame, part, goals):
-        """Draw a Part of a Frame, in place, onto picture and cover, in the box that holds it. goals: (V, 2), where the
-        vertices of its mesh go, in canvas units."""
-        small = -(-self.size // STEP)  # pixels of the map: one for STEP x STEP of the picture
-        found = inverse_map(part.places, goals * (self.size / STEP) - 0.5, part.triangles, small)
-        if found is None:
+    def _draw(self, picture, cover, frame, part, places, left, top):
+        """Draw a Part of a Frame, in place, onto picture and cover. places: float32 h x w x 2, where in the Frame the
+        pixels of the cover come from, in canvas units; left, top: where these pixels begin in the cover."""
+        into_mask = places * LABELS - np.float32([part.corner[0] + 0.5, part.corner[1] + 0.5])
+        share = cv2.remap(part.cover, into_mask, None, cv2.INTER_LINEAR, borderValue=-1)
+        x, y, width, height = cv2.boundingRect((share > -1).astype(np.uint8))
+        if not width:
             return
-        places, left, top = found
-        size = (places.shape[1] * STEP, places.shape[0] * STEP)
-        left, top = left * STEP, top * STEP
+        x, y = max(x - 1, 0), max(y - 1, 0)  # a margin, since only some pixels were looked at
+        box = np.s_[y:y + height + 2, x:x + width + 2]
+        places, into_mask, share, left, top = places[box], into_mask[box], share[box], left + x, top + y
+        covered = cover[top:top + len(share), left:left + share.shape[1]]
+        np.maximum(covered, np.clip(share, 0, 1), out=covered)
+        left, top, size = (np.multiply(each, self._step) for each in (left, top, places.shape[1::-1]))
         inside = np.s_[top:min(top + size[1], self.size), left:min(left + size[0], self.size)]
-        places = cv2.resize(places, size)[:self.size - top, :self.size - left]
-        mask = cv2.remap(part.mask, places * LABELS - np.float32([part.corner[0] + 0.5, part.corner[1] + 0.5]), None,
-                         cv2.INTER_LINEAR)
-        share = np.clip((mask - SOLID[0]) / (SOLID[1] - SOLID[0]), 0, 1)
-        places = (places - frame.corner.astype(np.float32)) * frame.scale.astype(np.float32) - np.float32(0.5)
-        colours = cv2.remap(frame.image, places, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        into_image = (places - frame.corner.astype(np.float32)) * frame.scale.astype(np.float32) - np.float32(0.5)
+        into_mask, into_image = (cv2.resize(each, size)[:self.size - top, :self.size - left]
+                                 for each in (into_mask, into_image))
+        share = cv2.remap(part.cover, into_mask, None, cv2.INTER_LINEAR, borderValue=-1)
+        np.clip(share, 0, 1, out=share)
+        colours = cv2.remap(frame.image, into_image, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
         picture[inside] = cv2.blendLinear(colours, np.ascontiguousarray(picture[inside]), share, 1 - share)
-        cover[inside] = np.maximum(cover[inside], share)
 
 
 def similarity(start, end, size=1.0):
@@ -189,14 +209,17 @@ def similarity(start, end, size=1.0):
     return np.column_stack([turn, goal - turn @ middle])
 
 
-def bone_map(a, b, c, d, size=1.0):
-    """2 x 3: the map that lays the middle of the bone a-b on that of c-d and turns it in its direction. It stretches
-    along the bone within LENGTHEN and across it within WIDEN, both times `size`."""
-    old, new = b - a, d - c
-    length = max(np.linalg.norm(old), 1e-6)
-    stretch, angle = np.linalg.norm(new) / length / size, np.arctan2(new[1], new[0]) - np.arctan2(old[1], old[0])
-    along = old / length
-    across = np.array([-along[1], along[0]])
-    scale = np.clip(stretch, *LENGTHEN) * np.outer(along, along) + np.clip(stretch, *WIDEN) * np.outer(across, across)
-    turn = size * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]) @ scale
-    return np.column_stack([turn, (c + d) / 2 - turn @ (a + b) / 2])
+def bone_maps(starts, goals, size=1.0):
+    """(P, 2, 3): the maps that lay the middles of bones on those of others and turn them in their directions. starts,
+    goals: (P, 2, 2), the ends of the bones. A map stretches along its bone within LENGTHEN and across it within WIDEN,
+    both times `size`."""
+    old, new = (np.diff(ends, axis=1)[:, 0] for ends in (starts, goals))
+    lengths = np.maximum(np.linalg.norm(old, axis=1), 1e-6)
+    stretch = np.linalg.norm(new, axis=1) / lengths / size
+    angle = np.arctan2(new[:, 1], new[:, 0]) - np.arctan2(old[:, 1], old[:, 0])
+    along = old / lengths[:, None]
+    across = np.stack([-along[:, 1], along[:, 0]], 1)
+    scale = sum(np.clip(stretch, *limits)[:, None, None] * (axis[:, :, None] * axis[:, None])
+                for limits, axis in ((LENGTHEN, along), (WIDEN, across)))
+    turn = size * np.stack([np.cos(angle), -np.sin(angle), np.sin(angle), np.cos(angle)], 1).reshape(-1, 2, 2) @ scale
+    return np.concatenate([turn, goals.mean(1)[:, :, None] - turn @ starts.mean(1)[:, :, None]], 2)

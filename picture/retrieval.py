@@ -1,7 +1,8 @@
 """Retrieval for limb warping: for each part of the body, which frame of the target shows it most alike.
 
-The body is divided into six chains. Each chain is retrieved on its own, in a sequence of frames that changes little, in
-the line of Video-based Characters (Xu et al., SIGGRAPH 2011).
+The body is divided into six chains. All of them come from one frame, except where a chain fits so much better in
+another one that it is worth its PRICE: parts of one frame have one light and belong together. The frames change little
+in time, in the line of Video-based Characters (Xu et al., SIGGRAPH 2011).
 """
 
 import numpy as np
@@ -22,6 +23,7 @@ SHAPES = {
 }
 DEPTH = 0.35  # weight of z in a shape, because the detector is less sure of it
 CANDIDATES = 64  # frames that are considered for a chain in each pose
+PRICE = 0.001  # cost of a chain that comes from another frame than the torso
 CONTINUITY = 0.3  # cost of a change of the shape's error from one pose to the next
 SWITCH = 0.0005  # cost of going on with another frame than the one that follows in the video
 NEAR = 0.13  # body heights: limbs that are nearer to each other than this overlap in the picture
@@ -69,12 +71,12 @@ class FrameChooser:
     """Chooses the frames for one chain. known: float (frames, D), the shape of the chain in each frame of the target.
 
     The cost of a sequence of frames is the sum of its squared errors, of CONTINUITY times the squared changes of the
-    error, and of SWITCH for each jump to another frame. Only the CANDIDATES most alike frames of each pose, and the
-    ones that go on from the pose before, are considered.
+    error, of SWITCH for each jump to another frame, and of what else a frame may cost. Only some candidate frames of
+    each pose, and the ones that go on from the pose before, are considered.
     """
 
     def __init__(self, known):
-        self._known, self._tree = known, cKDTree(known)
+        self.known, self._tree = known, cKDTree(known)
         self.forget()
 
     def forget(self):
@@ -82,44 +84,110 @@ class FrameChooser:
         # Of the last pose: its candidate frames (K,), their errors (K, D), and the costs of the paths to them (K,).
         self._last = None
 
-    def plan(self, wanted):
-        """int (M,): the cheapest sequence of frames for the shapes `wanted` (M, D) of a whole shot (Viterbi 1967)."""
+    def nearest(self, wanted):
+        """(squared errors, frames), each (K,): the CANDIDATES frames that are most like a shape (D,)."""
+        away, frames = self._tree.query(wanted, np.arange(1, min(CANDIDATES, len(self.known)) + 1))
+        return away ** 2, frames
+
+    def path(self, steps):
+        """int (M,): the cheapest sequence of frames for a whole shot (Viterbi 1967). steps: of each pose its shape
+        (D,), its candidates and the function of their cost, as `step` takes them."""
         self.forget()
-        steps = []  # for each pose: the candidates (K,), and for each of them which candidate came before it (K,)
-        for shape in wanted:
-            before = self._step(shape)
-            steps.append((self._last[0].astype(np.int32), before.astype(np.int16)))
+        rows = []  # for each pose: the candidates (K,), and for each of them which candidate came before it (K,)
+        for step in steps:
+            before = self.step(*step)
+            rows.append((self._last[0].astype(np.int32), before.astype(np.int16)))
         best, frames = int(self._last[2].argmin()), []
-        for candidates, before in reversed(steps):
+        for candidates, before in reversed(rows):
             frames.append(candidates[best])
             best = before[best]
         self.forget()
         return np.array(frames[::-1])
 
-    def choose(self, wanted):
-        """The frame for one more shape (D,), without knowing what comes: it goes on from what was chosen before."""
-        self._step(wanted)
+    def choose(self, wanted, candidates, cost):
+        """The frame for one more pose, without knowing what comes: it goes on from what was chosen before."""
+        self.step(wanted, candidates, cost)
         frames, errors, costs = self._last
         best = int(costs.argmin())
         self._last = frames[[best]], errors[[best]], costs[[best]]
         return int(frames[best])
 
-    def _step(self, wanted):
-        """Go on to the next shape (D,); returns for each of its candidates the number of the candidate before it."""
-        near = np.atleast_1d(self._tree.query(wanted, min(CANDIDATES, len(self._known)))[1])
+    def step(self, wanted, candidates, cost):
+        """Go on to the next shape (D,). candidates: int (K,) frames; cost: a function from frames (K,) to what they
+        cost beside their error (K,). Returns for each candidate the number of the candidate before it."""
         if self._last is None:
-            errors, before = self._known[near] - wanted, np.zeros(len(near), int)
-            cost = (errors ** 2).sum(1)
+            near, before = candidates, np.zeros(len(candidates), int)
+            errors = self.known[near] - wanted
+            costs = (errors ** 2).sum(1) + cost(near)
         else:
             frames, old, old_cost = self._last
             best = frames[old_cost.argmin()]
-            near = np.append(near, [best, min(best + 1, len(self._known) - 1)])
-            errors = self._known[near] - wanted
+            near = np.append(candidates, [best, min(best + 1, len(self.known) - 1)])
+            errors = self.known[near] - wanted
             own = (errors ** 2).sum(1)
             change = own[:, None] + (old ** 2).sum(1) - 2 * errors @ old.T  # |a - b|^2 of every pair
             switched = (near[:, None] != frames) & (near[:, None] != frames + 1)
             total = old_cost + CONTINUITY * change + SWITCH * switched
             before = total.argmin(1)
-            cost = total.min(1) + own
-        self._last = near, errors, cost - cost.min()  # only differences count, and the sum must not grow without end
+            costs = total.min(1) + own + cost(near)
+        self._last = near, errors, costs - costs.min()  # only differences count, the sum must not grow without end
         return before
+
+
+class BodyChooser:
+    """Chooses the frames of all chains. known: {chain: float (frames, D)}, as FrameChooser takes them.
+
+    The body is a tree whose root is the torso. First the torso's frames are chosen; each other chain adds to a frame's
+    cost its own error there or, if this is less, its least error in any frame and PRICE. Then the frames of each other
+    chain are chosen, where a frame that is not the torso's costs PRICE. Each of these choices is the cheapest one for
+    the whole shot among its candidates.
+    """
+
+    def __init__(self, known):
+        self._choosers = {chain: FrameChooser(values) for chain, values in known.items()}
+        self._whole = FrameChooser(np.concatenate(list(known.values()), 1))  # only to find frames of alike bodies
+
+    def forget(self):
+        """The next pose need not go on from the one before."""
+        for chooser in self._choosers.values():
+            chooser.forget()
+
+    def plan(self, wanted):
+        """{chain: int (M,)}: frames for a whole shot. wanted: {chain: float (M, D)}, the shapes of its poses."""
+        poses = [dict(zip(wanted, shapes, strict=True)) for shapes in zip(*wanted.values(), strict=True)]
+        nearest = [self._nearest(pose) for pose in poses]
+        chosen = {"torso": self._choosers["torso"].path(self._root_step(*each) for each in zip(poses, nearest,
+                                                                                              strict=True))}
+        for chain in CHAINS[1:]:
+            steps = (_limb_step(pose[chain], near[chain], root)
+                     for pose, near, root in zip(poses, nearest, chosen["torso"], strict=True))
+            chosen[chain] = self._choosers[chain].path(steps)
+        return chosen
+
+    def choose(self, wanted):
+        """{chain: frame} for one more pose, whose shapes are {chain: (D,)}."""
+        nearest = self._nearest(wanted)
+        chosen = {"torso": self._choosers["torso"].choose(*self._root_step(wanted, nearest))}
+        for chain in CHAINS[1:]:
+            step = _limb_step(wanted[chain], nearest[chain], chosen["torso"])
+            chosen[chain] = self._choosers[chain].choose(*step)
+        return chosen
+
+    def _nearest(self, wanted):
+        """{chain: (squared errors, frames)} of a pose, as FrameChooser.nearest gives them."""
+        return {chain: chooser.nearest(wanted[chain]) for chain, chooser in self._choosers.items()}
+
+    def _root_step(self, wanted, nearest):
+        """The step (see FrameChooser.path) of the torso for a pose, by what `_nearest` gives."""
+        whole = self._whole.nearest(np.concatenate([wanted[chain] for chain in self._choosers]))[1]
+
+        def cost(frames):
+            return sum(np.minimum(((self._choosers[chain].known[frames] - wanted[chain]) ** 2).sum(1),
+                                  PRICE + nearest[chain][0][0]) for chain in CHAINS[1:])
+
+        return wanted["torso"], np.concatenate([nearest["torso"][1], whole]), cost
+
+
+def _limb_step(wanted, nearest, root):
+    """The step of another chain: its shape (D,), what FrameChooser.nearest gives for it, and the torso's frame."""
+    return wanted, np.append(nearest[1], root), lambda frames: PRICE * (frames != root)

@@ -6,6 +6,7 @@ not on the part that it belongs to. So two parts that touch each other move alik
 The meshes are drawn forwards: each triangle says where the pixels that it covers come from.
 """
 
+import functools
 from dataclasses import dataclass
 
 import cv2
@@ -23,6 +24,11 @@ PARTS = {
     "left thigh": (23, 25, 0.075), "left shin": (25, 27, 0.055), "left foot": (27, 31, 0.04),
     "right thigh": (24, 26, 0.075), "right shin": (26, 28, 0.055), "right foot": (28, 32, 0.04),
 }
+PARTS_OF = {
+    "torso": ["torso"], "head": ["head"],
+    "left arm": ["left upper arm", "left forearm"], "right arm": ["right upper arm", "right forearm"],
+    "left leg": ["left thigh", "left shin", "left foot"], "right leg": ["right thigh", "right shin", "right foot"],
+}
 NUMBER = {part: number for number, part in enumerate(PARTS)}
 # (part, part, the joint between them, body heights around it in which they move together)
 JOINTS = (
@@ -32,23 +38,25 @@ JOINTS = (
     ("left thigh", "left shin", 25, 0.10), ("right thigh", "right shin", 26, 0.10),
     ("left shin", "left foot", 27, 0.06), ("right shin", "right foot", 28, 0.06),
 )
-LABELS = 256  # pixels of the canvas for the masks of parts, which are enlarged when they are drawn
+LABELS = 192  # pixels of the canvas for the masks of parts, which are enlarged when they are drawn
 CELL = 4  # of these pixels: the distance of a mesh's vertices
 SHARED = 0.35  # radii by which a part goes on below its neighbour
 REACH = 4.0  # radii from the bone at which a part ends
 BLEND = 0.8  # radii over which the motion of one part goes over into the neighbour's
-SEEN = 0.35  # value of a mask below which nothing is drawn
+SOLID = (0.35, 0.65)  # values of a mask between which a part goes from invisible to opaque
+NEARLY = 1e-4  # share of a triangle: a pixel that is outside by so little is still inside
 NOWHERE = -1e4  # a place outside every picture
-BUCKETS = (4, 8, 16, 64)  # pixels: triangles are drawn together with others that are about as large
+BUCKETS = (3, 5, 8, 16, 64)  # pixels: triangles are drawn together with others that are about as large
 
 
 @dataclass(frozen=True, eq=False)
 class Part:
-    """One part of a body in one frame. mask: float32 h x w in [0, 1], in LABELS pixels; corner: (x, y) of the mask in
-    these pixels; places: float32 (V, 2), the mesh's vertices in canvas units; weights: float32 (V, 12), how much each
-    vertex moves with each of PARTS, 1 in all; triangles: int (T, 3), each clockwise."""
+    """One part of a body in one frame. cover: float32 h x w, in LABELS pixels, from which the part is drawn where it is
+    above 0, and fully where it is 1 or more; corner: (x, y) of the cover in these pixels; places: float32 (V, 2), the
+    mesh's vertices in canvas units; weights: float32 (V, 12), how much each vertex moves with each of PARTS, 1 in all;
+    triangles: int (T, 3), each clockwise."""
 
-    mask: np.ndarray
+    cover: np.ndarray
     corner: tuple
     places: np.ndarray
     weights: np.ndarray
@@ -58,59 +66,65 @@ class Part:
 def cut(person, joints, height):
     """{part: Part} of a frame; parts of which nothing is seen are left out. person: float32 LABELS x LABELS in [0, 1],
     where the person is; joints: (33, 3) in canvas units; height: of the body there."""
-    left, top, width, height_px = cv2.boundingRect((person > SEEN).astype(np.uint8))
+    left, top, width, below = cv2.boundingRect((person > SOLID[0]).astype(np.uint8))
     if not width:
         return {}
-    left, top = max(left - 2, 0), max(top - 2, 0)
-    person = person[top:top + height_px + 4, left:left + width + 4]
-    x, y = np.meshgrid(np.arange(person.shape[1]) + left + 0.5, np.arange(person.shape[0]) + top + 0.5)
-    away = _distances((np.stack([x, y], -1) / LABELS).astype(np.float32), joints, height)
-    nearest, parts = away.min(0), {}
+    # The mesh's grid holds the person and a margin of two cells.
+    first = np.array([left, top]) // CELL - 2
+    columns, rows = np.array([left + width, top + below]) // CELL + 3 - first
+    grid = (np.stack(np.meshgrid(np.arange(columns + 1), np.arange(rows + 1)), -1) + first) * (CELL / LABELS)
+    away = distances(grid, joints, height)
+    weights = _weights(away.reshape(len(PARTS), -1), grid.reshape(-1, 2), joints, height)
+    # Distances change slowly, so between the vertices they are interpolated.
+    corner, size = first * CELL, (columns * CELL, rows * CELL)
+    x, y = np.meshgrid(*((np.arange(length, dtype=np.float32) + 0.5) / CELL for length in size))
+    away = [cv2.remap(plane, x, y, cv2.INTER_LINEAR) for plane in away.astype(np.float32)]
+    nearest, parts = functools.reduce(np.minimum, away), {}
+    shown = cv2.warpAffine(person, np.float32([[1, 0, -corner[0]], [0, 1, -corner[1]]]), size)
     for part, own in zip(PARTS, away, strict=True):
-        mask = person * np.clip((nearest + SHARED - own) / SHARED, 0, 1) * np.clip((REACH - own) * 2, 0, 1)
-        x, y, width, height_px = cv2.boundingRect((mask > SEEN).astype(np.uint8))
+        mask = shown * np.clip((nearest - own) / SHARED + 1, 0, 1) * np.clip((REACH - own) * 2, 0, 1)
+        seen = (mask > SOLID[0]).astype(np.uint8)
+        x, y, width, below = cv2.boundingRect(seen)
         if width:
-            x, y = max(x - 1, 0), max(y - 1, 0)  # one more pixel on each side, so that the mask ends softly
-            mask = mask[y:y + height_px + 2, x:x + width + 2].copy()
-            parts[part] = _part(part, mask, (left + x, top + y), joints, height)
+            box = np.s_[y - 1:y + below + 1, x - 1:x + width + 1]  # one more pixel, so that it ends softly
+            cover = (mask[box] - SOLID[0]) / (SOLID[1] - SOLID[0])
+            cells = cv2.resize(seen.astype(np.float32), (columns, rows), interpolation=cv2.INTER_AREA)
+            cells = cv2.dilate(cells, np.ones((3, 3), np.uint8)) > 0  # a margin of one cell
+            places, own_weights, triangles = _mesh(cells, grid, weights[NUMBER[part]])
+            parts[part] = Part(cover, (corner[0] + x - 1, corner[1] + y - 1), places, own_weights, triangles)
     return parts
 
 
-def _distances(places, joints, height):
+def distances(places, joints, height):
     """float (12, ...): how far `places` (..., 2) in canvas units are from the bone of each of PARTS, in its radii."""
     return np.stack([distance_to_segment(places, *bone_segment(joints, part)) / (radius * height)
                      for part, (_, _, radius) in PARTS.items()])
 
 
-def _part(part, mask, corner, joints, height):
-    """A Part with its mesh: a grid over those cells in which the mask shows anything."""
-    rows, columns = (-(-length // CELL) for length in mask.shape)
-    padded = np.zeros((rows * CELL, columns * CELL), bool)
-    padded[:mask.shape[0], :mask.shape[1]] = mask > 0
-    used = padded.reshape(rows, CELL, columns, CELL).any((1, 3)).astype(np.uint8)
-    used = cv2.dilate(cv2.copyMakeBorder(used, 1, 1, 1, 1, cv2.BORDER_CONSTANT), np.ones((3, 3), np.uint8)) > 0
-    y, x = np.mgrid[:rows + 3, :columns + 3]
-    places = np.stack([corner[0] + (x - 1) * CELL, corner[1] + (y - 1) * CELL], -1).reshape(-1, 2) / LABELS
-    number = np.arange(len(places)).reshape(rows + 3, columns + 3)
-    a, b, c, d = (number[:-1, :-1][used], number[:-1, 1:][used], number[1:, 1:][used], number[1:, :-1][used])
+def _mesh(cells, grid, weights):
+    """(places, weights, triangles) of a Part: two triangles for each of the cells (bool rows x columns) of the grid
+    (rows + 1, columns + 1, 2). weights: those of all of its vertices."""
+    number = np.arange(grid.shape[0] * grid.shape[1]).reshape(grid.shape[:2])
+    a, b, c, d = (number[:-1, :-1][cells], number[:-1, 1:][cells], number[1:, 1:][cells], number[1:, :-1][cells])
     triangles = np.concatenate([np.stack([a, b, c], 1), np.stack([a, c, d], 1)])
-    seen, triangles = np.unique(triangles, return_inverse=True)  # vertices without a triangle are left out
-    places = places[seen].astype(np.float32)
-    return Part(mask, corner, places, _weights(part, places, joints, height), triangles.reshape(-1, 3))
+    used = np.zeros(number.size, bool)
+    used[triangles.ravel()] = True
+    return grid.reshape(-1, 2)[used].astype(np.float32), weights[used], (np.cumsum(used) - 1)[triangles]
 
 
-def _weights(part, places, joints, height):
-    """float32 (V, 12): how much vertices of a part move with each of PARTS."""
-    weights = np.zeros((len(places), len(PARTS)), np.float32)
-    away = _distances(places, joints, height)
+def _weights(away, places, joints, height):
+    """float32 (12, V, 12): how much a vertex moves with each of PARTS if it belongs to the mesh of the first one. away:
+    (12, V), the vertices' distances from each; places: (V, 2)."""
+    weights = np.zeros((len(PARTS), len(places), len(PARTS)), np.float32)
     for one, other, joint, reach in JOINTS:
-        if part in (one, other):
-            neighbour = other if part == one else one
-            between = away[NUMBER[neighbour]] - away[NUMBER[part]]
-            distance = np.linalg.norm(places - landmark_point(joints, joint)[:2], axis=1) / (reach * height)
-            weights[:, NUMBER[neighbour]] = np.clip(0.5 - between / (2 * BLEND), 0, 1) * np.clip(2 - distance, 0, 1)
-    weights /= np.maximum(weights.sum(1, keepdims=True), 1)
-    weights[:, NUMBER[part]] = 1 - weights.sum(1)
+        one, other = NUMBER[one], NUMBER[other]
+        near = np.linalg.norm(places - landmark_point(joints, joint)[:2], axis=1) / (reach * height)
+        near, between = np.clip(2 - near, 0, 1), (away[other] - away[one]) / (2 * BLEND)
+        weights[one, :, other] = np.clip(0.5 - between, 0, 1) * near
+        weights[other, :, one] = np.clip(0.5 + between, 0, 1) * near
+    weights /= np.maximum(weights.sum(2, keepdims=True), 1)
+    numbers = np.arange(len(PARTS))
+    weights[numbers, :, numbers] = 1 - weights.sum(2)
     return weights
 
 
@@ -121,41 +135,39 @@ def skinned(part, maps):
     return np.einsum("vp,pvc->vc", part.weights, moved, optimize=False).astype(np.float32)
 
 
-def inverse_map(starts, goals, triangles, size):
-    """(places float32 h x w x 2, left, top): from which place each pixel comes that triangles cover when they are
-    carried from `starts` (V, 2) to `goals` (V, 2), and NOWHERE for others; None where they cover nothing.
+def inverse_maps(parts, goals, size):
+    """float32 (P, size, size, 2): for each of the `parts` (a list of Part), from which place each pixel comes that its
+    mesh covers when its vertices are carried to `goals` (a list of (V, 2)), and NOWHERE for other pixels.
 
-    goals: in pixels, the middle of the first pixel at 0; only pixels of a square of `size` pixels are drawn. Of several
-    triangles that cover a pixel, the last one counts. A triangle that was turned over is not drawn.
+    goals: in pixels, the middle of the first pixel at 0. Of several triangles that cover a pixel, the last one counts.
+    A triangle that was turned over is not drawn.
     """
-    corners, origins = goals[triangles], starts[triangles]
+    first = np.cumsum([0] + [len(part.places) for part in parts])
+    triangles = np.concatenate([part.triangles + start for part, start in zip(parts, first, strict=False)])
+    layer = np.repeat(np.arange(len(parts)), [len(part.triangles) for part in parts])
+    corners = np.concatenate(goals)[triangles]
+    origins = np.concatenate([part.places for part in parts])[triangles]
     one, two = corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]
     area = one[:, 0] * two[:, 1] - one[:, 1] * two[:, 0]
-    low, high = np.ceil(corners.min(1)).astype(int), np.floor(corners.max(1)).astype(int)
-    fine = (area > 1e-6) & (low <= high).all(1) & (low < size).all(1) & (high >= 0).all(1)
-    if not fine.any():
-        return None
-    left, top = np.maximum(low[fine].min(0), 0)
-    right, bottom = np.minimum(high[fine].max(0), size - 1) + 1
-    places = np.full((bottom - top, right - left, 2), NOWHERE, np.float32)
-    large, smaller = (high - low).max(1) + 1, 0
-    for bucket in BUCKETS:
-        chosen = np.flatnonzero(fine & (large > smaller) & (large <= bucket))
-        smaller = bucket
+    low, high = np.ceil(corners.min(1)).astype(np.int32), np.floor(corners.max(1)).astype(np.int32)
+    drawn = (area > 1e-6) & (low <= high).all(1) & (low < size).all(1) & (high >= 0).all(1)
+    large = np.where(drawn, np.searchsorted(BUCKETS, (high - low).max(1) + 1), len(BUCKETS))
+    places = np.full((len(parts), size, size, 2), NOWHERE, np.float32)
+    for number, bucket in enumerate(BUCKETS):
+        chosen, pixels = np.flatnonzero(large == number), np.arange(bucket, dtype=np.int32)
         if not len(chosen):
             continue
-        y, x = np.divmod(np.arange(bucket ** 2), bucket)
-        pixels_x, pixels_y = low[chosen, :1] + x, low[chosen, 1:] + y  # (chosen, pixels)
-        from_x, from_y = pixels_x - corners[chosen, 0, :1], pixels_y - corners[chosen, 0, 1:]
-        b = (from_x * two[chosen, 1:] - from_y * two[chosen, :1]) / area[chosen, None]
-        c = (from_y * one[chosen, :1] - from_x * one[chosen, 1:]) / area[chosen, None]
-        inside = ((b > -1e-4) & (c > -1e-4) & (b + c < 1 + 1e-4) & (pixels_x >= left) & (pixels_x < right)
-                  & (pixels_y >= top) & (pixels_y < bottom))
-        which, b, c = np.nonzero(inside)[0], b[inside, None], c[inside, None]
-        origin = origins[chosen[which]]
-        places[pixels_y[inside] - top, pixels_x[inside] - left] = (
-            origin[:, 0] * (1 - b - c) + origin[:, 1] * b + origin[:, 2] * c)
-    return places, left, top
+        x, y = low[chosen, :1] + pixels, low[chosen, 1:] + pixels  # (chosen, columns), (chosen, rows)
+        from_x, from_y = (x - corners[chosen, 0, :1])[:, None], (y - corners[chosen, 0, 1:])[:, :, None]
+        (ax, ay), (bx, by) = ((edge[chosen] / area[chosen, None]).T[..., None, None] for edge in (one, two))
+        b, c = from_x * by - from_y * bx, from_y * ax - from_x * ay  # (chosen, rows, columns)
+        inside = (b > -NEARLY) & (c > -NEARLY) & (b + c < 1 + NEARLY)
+        inside &= ((x >= 0) & (x < size))[:, None] & ((y >= 0) & (y < size))[:, :, None]
+        which, row, column = np.nonzero(inside)
+        b, c, which, origin = b[inside][:, None], c[inside][:, None], chosen[which], origins[chosen[which]]
+        places[layer[which], low[which, 1] + row, low[which, 0] + column] = (
+            origin[:, 0] + (origin[:, 1] - origin[:, 0]) * b + (origin[:, 2] - origin[:, 0]) * c)
+    return places
 
 
 def bone_segment(joints, part):

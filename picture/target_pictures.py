@@ -18,10 +18,13 @@ from tqdm import tqdm
 
 from common.command_line import UserError
 from common.files import EncodedImages, file_lock
+from motion.body import body_height
 from motion.extraction import load_people, mask_size, people_folder, removed_after_errors
 from motion.mending import mend_track
 from picture.canvas import CANVAS, MARGIN, canvas_box, crop
+from picture.retrieval import CHAINS
 from picture.scene import MOST_BYTES, SAMPLES, background
+from picture.skinning import NUMBER, PARTS_OF, distances
 from video.clip import Clip
 from VideoReader import VideoReader
 
@@ -29,6 +32,8 @@ SCHEMA = 2  # raise it when the meaning of a stored value changes
 JPEG = [cv2.IMWRITE_JPEG_QUALITY, 95, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
 AROUND = 0.04  # share of the canvas by which the box of a person is larger than the mask: her shadow, loose hair
 PERSON = 38  # of 255: where a mask is above this, the person may be
+COARSE = 4  # pixels over which the gradient is averaged before it is measured
+NEAR = 0.7  # radii from a bone: what is so near surely belongs to it
 NOTE = 200  # pictures, some seconds of work, after which it is noted how many are stored
 
 
@@ -70,12 +75,14 @@ def _store(video, people, folder):
             cv2.resize(masks.read(index, cv2.IMREAD_GRAYSCALE, mask_size(people.size)), people.size)
             for index in samples])
         (work / "plate.png").write_bytes(cv2.imencode(".png", plate)[1])
+        images = EncodedImages(work / "frames.bin", image_spans)
+        canvas_joints = ((joints - np.float32([box[0], box[1], 0])) / box[2]).astype(np.float32)
+        sharpness = _sharpness(images, image_boxes, canvas_joints, size)
         about = {"box": box, "frame_size": people.size, "size": size, "fps": people.fps, "frames_read": len(track),
                  "still": still, "content": people.content}
-        joints = ((joints - np.float32([box[0], box[1], 0])) / box[2]).astype(np.float32)
-        np.savez(work / "skeletons.npz", joints=joints, visibility=track.visibility[frames], frames=frames,
+        np.savez(work / "skeletons.npz", joints=canvas_joints, visibility=track.visibility[frames], frames=frames,
                  seconds=track.seconds[frames], image_spans=image_spans, image_boxes=image_boxes,
-                 mask_spans=mask_spans, about=json.dumps(about))
+                 mask_spans=mask_spans, sharpness=sharpness, about=json.dumps(about))
         work.rename(folder)
 
 
@@ -93,6 +100,30 @@ def _person_boxes(masks, joints, frame_size, box, size):
         high = np.clip(np.ceil(around.max(0) + AROUND * size), low + 2, size).astype(int)
         boxes.append([*low, *(high - low)])
     return np.array(boxes)
+
+
+def _sharpness(images, boxes, joints, size):
+    """float32 (N, 6): how sharp each of retrieval.CHAINS is in the images (EncodedImages), cut to boxes (N, 4) of a
+    canvas of `size` pixels: the mean length of the gradient in levels a pixel near its bones. joints: (N, 33, 3) in
+    canvas units."""
+    heights = np.full(len(joints), body_height(joints))
+
+    def measure(index):
+        left, top, width, height = boxes[index].tolist()
+        grey = images.read(index, cv2.IMREAD_GRAYSCALE, (width, height))
+        gradient = cv2.magnitude(*(cv2.Scharr(grey, cv2.CV_32F, *axis, scale=1 / 32) for axis in ((1, 0), (0, 1))))
+        small = max(1, width // COARSE), max(1, height // COARSE)
+        gradient = cv2.resize(gradient, small, interpolation=cv2.INTER_AREA)
+        x, y = np.meshgrid(*((np.arange(count) + 0.5) / count for count in small))
+        places = np.stack([left + x * width, top + y * height], -1) / size
+        away = distances(places.astype(np.float32), joints[index], heights[index])
+        return [gradient[near].mean() if (near := away[numbers].min(0) < NEAR).any() else 0 for numbers in of_chain]
+
+    of_chain = [[NUMBER[part] for part in PARTS_OF[chain]] for chain in CHAINS]
+    with ThreadPoolExecutor(2) as pool:
+        rows = tqdm(pool.map(measure, range(len(joints))), total=len(joints), desc="measuring the sharpness",
+                    unit="frame")
+        return np.array(list(rows), np.float32)
 
 
 def _store_images(video, work, frames, box, size, image_boxes):
