@@ -208,10 +208,10 @@ def evaluate_real(args, outputs):
     that of the JSON last."""
     rows, missing = [], []
     for path, sheet in zip(args.real, outputs, strict=False):
-        tqdm.write(f"{path.name} ...", file=sys.stderr)
         case = RealCase(path)
         columns = {"truth": case.truth}
         for name, minutes, make in candidates(args, case.target.clip):
+            tqdm.write(f"{path.name}, {scoreboard.row_label(name, minutes)} ...", file=sys.stderr)
             try:
                 generator = make(case.target)
             except UserError as error:

@@ -31,7 +31,6 @@ from learning.dataset import PoseDataset, pose_input, to_levels, to_tensor, trai
 from learning.flags import pick_device, pick_precision, training_command, training_parser
 from picture.canvas import resize
 from picture.limb_warp import LimbWarp
-from picture.retrieval import CHAINS
 
 EPOCHS = 400
 MINUTES = 15.0  # on a slower machine this ends the training before EPOCHS do
@@ -53,7 +52,6 @@ MASK_WEIGHT = 0.5  # of the loss of the masks; the others have 1
 # Frames nearer in time than this are not used to draw a frame: a random number of seconds between these two.
 BARRED_SECONDS = (0.3, 2.0)
 KEPT = 1500  # frames that stay in memory during the training, 0.3 MB each at 256 pixels
-ALIKE = 6  # a chain is drawn from one of this many most similar frames, at random
 
 
 class Refiner(nn.Module):
@@ -164,11 +162,7 @@ class WarpDataset(PoseDataset):
         allowed = np.abs(seconds[:self._count] - seconds[index]) > rng.uniform(*BARRED_SECONDS)
         if not allowed.any():
             allowed[:] = True
-        frames = {}
-        for chain in CHAINS:
-            alike = self._warp.alike(chain, joints)
-            alike = alike[allowed[alike]]
-            frames[chain] = int(alike[rng.integers(min(ALIKE, len(alike)))])
+        frames = self._warp.some_frames(joints, allowed, rng)
         if not self._target.still:  # behind a moving camera every frame has another background: learn the plate instead
             person = image[3:] / 255
             image[:3] = (image[:3] * person + to_levels(self._plate) * (1 - person)).round().to(torch.uint8)

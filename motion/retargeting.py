@@ -20,6 +20,9 @@ from Skeleton import REDUCED, Skeleton
 LIVE_FRAMES = 300  # poses of a webcam's dancer to which the placement is fitted: the last ones
 ALIKE = 5  # poses with which each pose is compared
 CLOSEST = 0.5  # share of the poses that count: those that are most like poses of the other track
+# Distances of shapes: up to the first one, pairs of poses tell the scale; from the second one on they are so unlike
+# that the lengths of bones and bodies in each whole track tell it.
+UNLIKE = (0.45, 0.8)
 STRETCHED = 0.7  # of its longest: a bone that is shorter in the picture points towards the camera or away
 FEW = 20  # pairs of poses in which a bone must be measured at least
 # How much of a limb's difference from the body's scale is believed, as an exponent: all of it or, where one camera
@@ -74,9 +77,9 @@ class Poses:
                    cKDTree(shapes))
 
     def ratios(self, other):
-        """(scale, float (14,)): how many times larger the poses `other` are, by those pairs of poses that are most
-        alike, and how many times longer each bone, where it is foreshortened in neither; NaN where this is hardly ever
-        so."""
+        """(scale, float (14,), distance): how many times larger the poses `other` are, by those pairs of poses that are
+        most alike, and how many times longer each bone, where it is foreshortened in neither; NaN where this is hardly
+        ever so. distance: the median distance of the shapes in these pairs."""
         away, alike = other.tree.query(self.shapes, np.arange(1, min(ALIKE, len(other.sizes)) + 1))
         closest = away[:, 0] <= np.quantile(away[:, 0], CLOSEST)
         alike = alike[closest]
@@ -86,7 +89,7 @@ class Poses:
         both = {bone: pair for pair in MIRRORED_BONES for bone in pair}
         ratio = [ratio[:, both.get(bone, (bone,))] for bone in range(len(BONES))]
         bones = [np.nanmedian(each) if np.isfinite(each).sum() >= FEW else np.nan for each in ratio]
-        return np.median(other.sizes[alike] / self.sizes[closest, None]), np.array(bones)
+        return np.median(other.sizes[alike] / self.sizes[closest, None]), np.array(bones), np.median(away[closest, 0])
 
 
 class Retargeting:
@@ -97,7 +100,7 @@ class Retargeting:
 
     def __init__(self, target):
         self._target, self._goal = target, Poses.of(target.joints)
-        self._goal_point = standing_point(target.joints)
+        self._goal_point, self._goal_height = standing_point(target.joints), body.body_height(target.joints)
 
     def fit(self, joints, picture=None):
         """Choose scale, bone lengths and shift by the poses `joints` of the source. picture: (width, height) of the
@@ -105,10 +108,13 @@ class Retargeting:
         own = Poses.of(joints)
         # Each pose is compared with the most similar ones of the other track, in both directions, since those are on
         # average a little less extreme.
-        (scale, bones), (inverse, inverse_bones) = own.ratios(self._goal), self._goal.ratios(own)
+        (scale, bones, away), (inverse, inverse_bones, far) = own.ratios(self._goal), self._goal.ratios(own)
         # Somebody who sits or bends all the time measures less than when standing, but most bones have their length.
         typical = np.median((self._goal.longest / own.longest)[body.WELL_MEASURED])
-        self.scale = np.clip(np.sqrt(scale / inverse), typical / MOST_BENT, typical * MOST_BENT)
+        height = self._goal_height / max(body.body_height(joints), 1e-6)
+        share = np.clip((UNLIKE[1] - (away + far) / 2) / (UNLIKE[1] - UNLIKE[0]), 0, 1)  # of the pairs' word
+        scale = np.exp(share * np.log(scale / inverse) / 2 + (1 - share) * np.log(typical * height) / 2)
+        self.scale = np.clip(scale, typical / MOST_BENT, typical * MOST_BENT)
         known = np.stack([np.log(bones), -np.log(inverse_bones)])
         known = np.where(np.isnan(known), np.where(np.isnan(known[::-1]), np.log(self.scale), known[::-1]), known)
         point = self._point_of_one_camera(joints, picture)

@@ -20,7 +20,7 @@ from tqdm import tqdm
 from motion.body import body_height, body_lengths, landmark_point
 from picture.canvas import resize
 from picture.generator import Generator
-from picture.retrieval import CHAINS, BodyChooser, overlap, shapes
+from picture.retrieval import CHAINS, PRICE, BodyChooser, overlap, shapes
 from picture.skinning import LABELS, NUMBER, PARTS, PARTS_OF, cut, inverse_maps, skinned
 
 OVERLAP = 0.05  # cost, as a squared error of a shape, of one body height of overlap with other limbs
@@ -33,6 +33,7 @@ MAPS = 160  # pixels, at most, of the maps that say where the picture's pixels c
 LENGTHEN = (0.6, 1.5)  # least and most stretch of a part along its bone, beside the change of the body's height
 WIDEN = (0.9, 1.1)  # least and most stretch across the bone
 SCALE = (0.8, 1.25)  # least and most scale of head and torso as a whole
+ALIKE = 6  # in training, parts are drawn from one of this many most similar frames
 KEPT = 64  # frames whose parts stay in memory, about 1 MB each for a person of 300 x 1000 pixels
 
 
@@ -98,9 +99,18 @@ class LimbWarp(Generator):
         wanted = self._wanted(skeleton.joints[None])
         return self._chooser.choose({chain: rows[0] for chain, rows in wanted.items()})
 
-    def alike(self, chain, joints):
-        """int (frames,): all frames of the target, those whose chain is most like that of `joints` (33, 3) first."""
-        return ((self._known[chain] - self._wanted(joints[None])[chain]) ** 2).sum(1).argsort()
+    def some_frames(self, joints, allowed, rng):
+        """{chain: number of the target's frame} for `joints` (33, 3), chosen as in a plan but at random among the ALIKE
+        best ones. allowed: bool (frames,), which frames may be chosen; rng: a numpy Generator."""
+        wanted = self._wanted(joints[None])
+        errors = {chain: np.where(allowed, ((known - wanted[chain]) ** 2).sum(1), np.inf)
+                  for chain, known in self._known.items()}
+        most = {chain: error.min() + PRICE for chain, error in errors.items()}  # what a chain costs in another frame
+        whole = errors["torso"] + sum(np.minimum(errors[chain], most[chain]) for chain in CHAINS[1:])
+        count = min(ALIKE, int(allowed.sum()))
+        root = int(whole.argsort()[rng.integers(count)])
+        return {chain: root if chain == "torso" or errors[chain][root] <= most[chain]
+                else int(errors[chain].argsort()[rng.integers(count)]) for chain in CHAINS}
 
     def draw(self, joints, frames):
         """(picture, cover) of the frames {chain: frame} carried to `joints` (33, 3): uint8 S x S x 3 BGR over the

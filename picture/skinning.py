@@ -40,6 +40,7 @@ JOINTS = (
 )
 LABELS = 192  # pixels of the canvas for the masks of parts, which are enlarged when they are drawn
 CELL = 4  # of these pixels: the distance of a mesh's vertices
+HEM = 0.1  # torso lengths below the hips down to which clothes move with the torso
 SHARED = 0.35  # radii by which a part goes on below its neighbour
 REACH = 4.0  # radii from the bone at which a part ends
 BLEND = 0.8  # radii over which the motion of one part goes over into the neighbour's
@@ -177,6 +178,8 @@ def bone_segment(joints, part):
     along = end - start
     if "forearm" in part:  # as far as the fingers
         return start, end + 0.55 * along
+    if part == "torso":  # a hem hangs down from it
+        return start, end + HEM * along
     if part == "head":
         return start + 0.1 * along, end + 0.9 * along
     if "foot" in part:

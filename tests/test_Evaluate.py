@@ -14,6 +14,7 @@ import pytest
 
 import DanceDemo
 import Evaluate
+import measuring.real
 from common.paths import SAMPLE_JOINTS, SAMPLE_SOURCE, SAMPLE_TARGET, SAMPLE_TRUTH
 from measuring import judging
 from measuring.scoreboard import Row, markdown_table, write_curves
@@ -160,3 +161,37 @@ def test_the_boxes_hold_the_truths_joints_and_stay_inside():
         assert rows.stop - rows.start == columns.stop - columns.start >= 176
         low, high = joints.min(0), joints.max(0)
         assert columns.start <= low[0] + 1 and high[0] <= columns.stop + 1 and rows.start <= low[1] + 1
+
+
+@pytest.fixture(scope="module")
+def real_clip(frames, tmp_path_factory):
+    """A clip of 112 frames of 192 x 160 that shows the 22 movements five times: its end was seen before."""
+    path = tmp_path_factory.mktemp("real") / "real.mp4"
+    with VideoWriter(path, 10) as writer:
+        for number in range(112):
+            frame = cv2.resize(frames[number % 22], (192, 192), interpolation=cv2.INTER_AREA)
+            writer.write(frame[16:176])
+    return path
+
+
+def test_a_real_clip_is_judged_against_its_own_end(real_clip, tmp_path, script, monkeypatch):
+    monkeypatch.setattr(measuring.real, "SLOW_EVERY", 20)
+    status, out, _ = script(Evaluate.main, "--real", real_clip, "--gen-types", "1,5", "--output", tmp_path / "b")
+    told = json.loads((tmp_path / "b.json").read_text())["rows"]
+    rows = {row["generator"]: row["metrics"] for row in told if row["region"] == "real"}
+    assert status == 0 and "| real, mean |" in out and {row["region"] for row in told} == {"real", "mean"}
+    # The target has shown each frame of the end, so the nearest frame is nearly the true one.
+    nearest, warp = rows["GenNearest"], rows["GenWarp"]
+    assert nearest["ST-LPIPS 256"] < 0.05 and nearest["PSNR"] > 25 and warp["PSNR"] > 20
+    assert abs(warp["height"] - 1) < 0.03 and warp["aside"] < 0.02 and 0.7 < warp["sharpness"] < 1.3
+    sheet = cv2.imread(str(tmp_path / "b-real.png"))
+    assert sheet.shape[1] == 3 * (4 * measuring.real.DETAIL + 4) and len(sheet) > 3 * measuring.real.DETAIL
+
+
+def test_real_clips_that_cannot_be_judged_are_refused(small, real_clip, tmp_path, refused):
+    same = tmp_path / "real.mp4"
+    same.write_bytes(real_clip.read_bytes())
+    for words, hint in (((small,), "frames"), ((real_clip, same), "rename"), ((tmp_path / "none.mp4",), "no video")):
+        line = refused(words, Evaluate.main, "--real", *words, "--output", tmp_path / "r")
+        assert hint in line, line
+    assert not list(tmp_path.glob("r*.json"))

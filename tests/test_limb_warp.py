@@ -8,12 +8,13 @@ import pytest
 from conftest import moved, track_of
 
 from picture import limb_warp, retrieval
-from picture.limb_warp import PARTS, PARTS_OF, LimbWarp, bone_map, similarity
-from picture.retrieval import CHAINS, FrameChooser, shapes
+from picture.limb_warp import LimbWarp, bone_maps, similarity
+from picture.retrieval import CHAINS, BodyChooser, FrameChooser, shapes
+from picture.skinning import PARTS, PARTS_OF
 from Skeleton import Skeleton
 
 
-def test_similarity_and_bone_map_lay_points_where_they_belong():
+def test_similarity_and_bone_maps_lay_points_where_they_belong():
     rng = np.random.default_rng(0)
     for _ in range(50):
         start, angle, scale, shift = rng.normal(size=(5, 2)), rng.uniform(0, 6), rng.uniform(0.5, 2), rng.normal(size=2)
@@ -24,9 +25,9 @@ def test_similarity_and_bone_map_lay_points_where_they_belong():
         a, b = rng.normal(size=(2, 2)) * 50
         c = rng.normal(size=2) * 50
         d = c + turn @ (b - a) / scale * rng.uniform(0.7, 1.4)  # as long as it may become
-        matrix = bone_map(a, b, c, d)
-        assert np.allclose(matrix @ [*a, 1], c) and np.allclose(matrix @ [*b, 1], d)
-    matrix = bone_map(np.zeros(2), np.array([10.0, 0]), np.zeros(2), np.array([0, 100.0]))
+        matrix, other = bone_maps(np.array([[a, b], [b, a]]), np.array([[c, d], [d, c]]))
+        assert np.allclose(matrix @ [*a, 1], c) and np.allclose(matrix @ [*b, 1], d) and np.allclose(matrix, other)
+    matrix = bone_maps(np.array([[[0, 0], [10.0, 0]]]), np.array([[[0, 0], [0, 100.0]]]))[0]
     assert np.allclose(matrix @ [10, 0, 0], [0, 15]) and np.allclose(matrix @ [0, 10, 0], [-11, 0])  # and no longer
 
 
@@ -43,36 +44,68 @@ def test_a_zoom_of_the_camera_is_undone(target):
     far.joints = target.joints * np.float32(0.5)
     near, half = LimbWarp(target), LimbWarp(far)
     for chain in CHAINS:
-        assert np.allclose(near._known[chain], half._known[chain], atol=1e-5)
+        assert np.allclose(near._known[chain], half._known[chain], atol=1e-4)
     half._height = near._height  # a zoom in one shot: the skeletons asked for are as large as in the others
-    for part in PARTS:
-        one, two = (w._map(part, 5, target.joints[9])[:, :2] for w in (near, half))
-        assert np.allclose(two, 2 * one, atol=1e-4), part
+    one, two = (warp._maps(5, target.joints[9])[:, :, :2] for warp in (near, half))
+    assert np.allclose(two, 2 * one, atol=1e-4)
 
 
-def test_the_plan_is_the_cheapest_of_all_sequences():
-    """The planned frames of a shot against brute force over every sequence of frames."""
+def sequence_cost(known, wanted, frames):
+    """The cost of a sequence of frames for one chain."""
+    errors, frames = known[list(frames)] - wanted, np.array(frames)
+    switched = (frames[1:] != frames[:-1]) & (frames[1:] != frames[:-1] + 1)
+    return ((errors ** 2).sum() + retrieval.CONTINUITY * (np.diff(errors, axis=0) ** 2).sum()
+            + retrieval.SWITCH * switched.sum())
+
+
+def test_the_plan_is_the_cheapest_of_all_sequences(monkeypatch):
+    """The planned frames of a shot against brute force over every sequence of frames: first those of the torso, then
+    those of each other chain beside it."""
     rng = np.random.default_rng(0)
-    for _ in range(20):
-        known, wanted = rng.normal(size=(5, 3)) * 0.05, rng.normal(size=(4, 3)) * 0.05
+    for price in (0.0, 0.001, 0.004):
+        monkeypatch.setattr(retrieval, "PRICE", price)
+        for _ in range(5):
+            known = {chain: rng.normal(size=(5, 3)) * 0.05 for chain in CHAINS}
+            wanted = {chain: rng.normal(size=(4, 3)) * 0.05 for chain in CHAINS}
+            errors = {chain: ((known[chain][:, None] - wanted[chain]) ** 2).sum(2) for chain in CHAINS}  # (frame, pose)
 
-        def cost(frames, known=known, wanted=wanted):
-            errors, frames = known[list(frames)] - wanted, np.array(frames)
-            switched = (frames[1:] != frames[:-1]) & (frames[1:] != frames[:-1] + 1)
-            return ((errors ** 2).sum() + retrieval.CONTINUITY * (np.diff(errors, axis=0) ** 2).sum()
-                    + retrieval.SWITCH * switched.sum())
+            def torso(frames, known=known, wanted=wanted, errors=errors, price=price):
+                others = sum(min(errors[chain][frame, pose], price + errors[chain][:, pose].min())
+                             for pose, frame in enumerate(frames) for chain in CHAINS[1:])
+                return sequence_cost(known["torso"], wanted["torso"], frames) + others
 
-        found = FrameChooser(known).plan(wanted)
-        best = min(itertools.product(range(5), repeat=4), key=cost)
-        assert cost(found) == pytest.approx(cost(best), rel=1e-9)
+            found = BodyChooser(known).plan(wanted)
+            sequences = list(itertools.product(range(5), repeat=4))
+            assert torso(found["torso"]) == pytest.approx(min(map(torso, sequences)), rel=1e-9)
+            for chain in CHAINS[1:]:
+
+                def limb(frames, chain=chain, known=known, wanted=wanted, found=found, price=price):
+                    return (sequence_cost(known[chain], wanted[chain], frames)
+                            + price * (np.array(frames) != found["torso"]).sum())
+
+                assert limb(found[chain]) == pytest.approx(min(map(limb, sequences)), rel=1e-9)
+
+
+def test_a_high_price_takes_the_whole_body_from_one_frame(target, monkeypatch):
+    poses = [target.skeleton(index) for index in (5, 9, 30)]
+    for price, kinds in ((1e6, 1), (0.0, 2)):
+        monkeypatch.setattr(retrieval, "PRICE", price)
+        known = LimbWarp(target.first(24))  # what is asked for was not all seen
+        known.prepare(track_of(poses))
+        most = max(len(set(known.frames_for(pose).values())) for pose in poses)
+        assert most == 1 if kinds == 1 else most >= kinds
 
 
 def test_without_a_plan_a_chooser_goes_on_from_what_it_chose():
     chooser = FrameChooser(np.array([[0.0], [1.0], [5.0]]))
-    chosen = [chooser.choose(np.array(wanted)) for wanted in ([0.0], [0.4], [0.6], [5.0])]
+
+    def choose(wanted):
+        return chooser.choose(np.array([wanted]), np.arange(3), lambda frames: np.zeros(len(frames)))
+
+    chosen = [choose(wanted) for wanted in (0.0, 0.4, 0.6, 5.0)]
     assert chosen[0] == 0 and chosen[-1] == 2
     chooser.forget()
-    assert chooser.choose(np.array([0.9])) == 1
+    assert choose(0.9) == 1
 
 
 def test_a_pose_of_the_target_gives_its_frame_back(target):
@@ -86,7 +119,7 @@ def test_a_pose_of_the_target_gives_its_frame_back(target):
         real, person = target.image(index).astype(int), target.mask(index) > 128
         assert np.abs(image - real)[person].mean() < 0.4 * np.abs(plate - real)[person].mean()
         found = mask > 128
-        assert (found & person).sum() / (found | person).sum() > 0.8
+        assert (found & person).sum() / (found | person).sum() > 0.7
         assert np.array_equal(image[~found], generator.plate[~found])  # beside the person: the background itself
 
 
@@ -119,9 +152,6 @@ def test_a_prepared_dance_is_planned_shot_by_shot(target):
     assert [part.frames_for(pose) for pose in dance[:4]] == chosen[:4]
     part.prepare(track_of(dance[4:]))
     assert [part.frames_for(pose) for pose in dance[4:]] == chosen[4:]
-    for chain in CHAINS:  # each shot is the cheapest sequence for all of its poses
-        wanted = whole._wanted(chain, np.stack([pose.joints for pose in dance[:4]]))
-        assert [frames[chain] for frames in chosen[:4]] == FrameChooser(whole._known[chain]).plan(wanted).tolist()
     images = [whole.generate(pose) for pose in (dance[0], dance[5], dance[0])]
     assert np.array_equal(images[0], images[2]) and not np.array_equal(images[0], images[1])
 

@@ -1,16 +1,19 @@
 """The placement: exact on known geometry, and against the truth clip, which shows the target in the source's motion."""
 
+import copy
+from dataclasses import replace
+
 import cv2
 import numpy as np
 import pytest
-from conftest import moved
+from conftest import moved, track_of
 
 from common.paths import SAMPLE_JOINTS, SAMPLE_SOURCE
-from motion.body import BONES, body_height, bone_lengths, landmark_point
+from motion.body import BONES, body_height, body_lengths, bone_lengths, landmark_point, standing_point
 from motion.extraction import load_track
 from motion.mending import steady
 from motion.retargeting import LiveRetargeting, Retargeting, place
-from Skeleton import ANKLES, REDUCED
+from Skeleton import ANKLES, REDUCED, Skeleton
 from video.film import VideoWriter
 
 
@@ -124,3 +127,44 @@ def test_somebody_who_sits_is_not_blown_up(target):
     retargeting.fit(source)
     assert torso[0] == pytest.approx(torso[1], rel=0.05) and retargeting.scale < 1.2 < body_height(target.joints) / \
         body_height(source)
+
+
+def filmed(target, joints):
+    """A Track of poses in canvas units (N, 33, 3), as the target's own camera would film them."""
+    track = track_of([Skeleton(pose, np.ones(33)) for pose in joints])
+    pixels = joints * target.box[2] + np.float32([*target.box[:2], 0])
+    return replace(track, joints=(pixels / max(target.frame_size)).astype(np.float32), size=target.frame_size)
+
+
+def test_before_one_camera_everybody_keeps_size_and_place(target):
+    """Every second frame is the target; in the others she stands a little aside."""
+    known = copy.copy(target)
+    known.joints = target.joints[::2]
+    joints = target.joints[1::2] + np.float32([0.05, 0, 0])
+    placed = place(filmed(target, joints), known).joints
+    height = body_height(target.joints)
+    away = (placed - joints)[:, REDUCED, :2]
+    assert np.linalg.norm(np.median(away, (0, 1))) < 0.02 * height
+    assert body_height(placed) == pytest.approx(body_height(joints), rel=0.03)
+
+
+@pytest.mark.parametrize("scale, shift", [(0.7, (0.15, 0.25)), (1.0, (0.6, 0.0)), (1.0, (0.0, -0.2))],
+                         ids=["farther away", "far aside", "higher"])
+def test_before_another_camera_the_source_stands_where_the_target_stands(target, scale, shift):
+    joints = target.joints * np.float32(scale) + np.float32([*shift, 0])
+    placed = place(filmed(target, joints), target).joints
+    assert standing_point(placed) == pytest.approx(standing_point(target.joints), abs=0.01)
+    assert body_height(placed) == pytest.approx(body_height(target.joints), rel=0.03)
+
+
+def test_who_bends_all_the_time_keeps_the_size(sample_target):
+    """The source is the third of the poses that look smallest, the target knows the other ones."""
+    order = body_lengths(sample_target.joints).argsort()
+    bent, upright = np.split(order, [len(order) // 3])
+    known = copy.copy(sample_target)
+    known.joints = sample_target.joints[np.sort(upright)]
+    retargeting = Retargeting(known)
+    retargeting.fit(sample_target.joints[np.sort(bent)] * np.float32(0.6))
+    assert retargeting.scale == pytest.approx(1 / 0.6, rel=0.04)
+    by_height = body_height(known.joints) / body_height(sample_target.joints[bent] * 0.6)
+    assert abs(np.log(by_height * 0.6)) > 2 * abs(np.log(retargeting.scale * 0.6))

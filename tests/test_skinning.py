@@ -1,0 +1,109 @@
+"""Skinning: meshes that follow the bones, against brute force and known geometry."""
+
+import numpy as np
+import pytest
+
+from picture import skinning
+from picture.skinning import JOINTS, LABELS, NUMBER, PARTS, Part, cut, distances, inverse_maps, skinned
+
+SIZE = 40
+
+
+def some_part(places, triangles):
+    weights = np.zeros((len(places), len(PARTS)), np.float32)
+    weights[:, 0] = 1
+    return Part(np.ones((2, 2), np.float32), (0, 0), np.float32(places), weights, np.array(triangles))
+
+
+def brute_force(part, goals):
+    """The same map, pixel by pixel and triangle by triangle."""
+    found = np.full((SIZE, SIZE, 2), np.nan)
+    for corners in part.triangles:
+        basis = np.column_stack([goals[corners], np.ones(3)]).T.astype(float)
+        if np.linalg.det(basis) > 0:  # not turned over
+            for y in range(SIZE):
+                for x in range(SIZE):
+                    shares = np.linalg.solve(basis, [x, y, 1])
+                    if (shares > -1e-5).all():
+                        found[y, x] = shares @ part.places[corners]
+    return found
+
+
+def test_each_pixel_comes_from_where_the_triangle_that_covers_it_says():
+    rng = np.random.default_rng(3)
+    y, x = np.mgrid[:4, :4]
+    number = np.arange(16).reshape(4, 4)
+    a, b, c, d = number[:-1, :-1], number[:-1, 1:], number[1:, 1:], number[1:, :-1]
+    triangles = np.concatenate([np.stack([a, b, c], -1).reshape(-1, 3), np.stack([a, c, d], -1).reshape(-1, 3)])
+    parts, goals = [], []
+    for spread, shift in ((0.5, 5), (2.0, 5), (0.5, -10), (1.0, 25)):  # inside; with turned triangles; partly outside
+        parts.append(some_part(np.stack([x, y], -1).reshape(-1, 2) / 10, triangles))
+        places = np.stack([x, y], -1).reshape(-1, 2) * 9.3 + shift
+        goals.append((places + rng.normal(size=places.shape) * spread).astype(np.float32))
+    for part, goal, found in zip(parts, goals, inverse_maps(parts, goals, SIZE), strict=True):
+        expected = brute_force(part, goal)
+        drawn = found[:, :, 0] > skinning.NOWHERE
+        seen = ~np.isnan(expected[:, :, 0])
+        assert (drawn != seen).sum() <= 3  # on an edge either is right
+        assert seen.sum() > 100 and np.allclose(found[drawn & seen], expected[drawn & seen], atol=2e-3)
+
+
+def test_a_body_that_only_turns_moves_as_one_piece(target):
+    """All maps are the same one, so every vertex of every part goes by it."""
+    angle, height = 0.3, 0.6
+    turn = np.array([[np.cos(angle), -np.sin(angle), 0.1], [np.sin(angle), np.cos(angle), -0.2]])
+    parts = cut(target.mask(7, LABELS).astype(np.float32) / 255, target.joints[7], height)
+    assert len(parts) >= 10
+    for part in parts.values():
+        assert np.allclose(part.weights.sum(1), 1, atol=1e-5) and part.weights.min() >= 0
+        moved = part.places @ turn[:, :2].T + turn[:, 2]
+        assert np.allclose(skinned(part, np.tile(turn, (len(PARTS), 1, 1))), moved, atol=1e-5)
+
+
+def test_the_parts_together_are_the_whole_person(target):
+    person = target.mask(7, LABELS).astype(np.float32) / 255
+    together = np.zeros_like(person)
+    for part in cut(person, target.joints[7], 0.6).values():
+        (x, y), (height, width) = part.corner, part.cover.shape
+        together[y:y + height, x:x + width] = np.maximum(together[y:y + height, x:x + width], part.cover)
+    assert (together[person > 0.9] >= 0.99).mean() > 0.995 and (together[person < 0.1] <= 0).all()
+
+
+def test_where_two_parts_touch_they_move_alike(target):
+    """At a joint, on the border between two parts, both meshes give nearly the same place, although their bones go
+    apart."""
+    joints, height = target.joints[7], 0.6
+    rng = np.random.default_rng(1)
+    maps = np.tile(np.eye(2, 3), (len(PARTS), 1, 1)) + rng.normal(size=(len(PARTS), 2, 3)) * 0.05
+    parts = cut(np.ones((LABELS, LABELS), np.float32), joints, height)
+    ratios = []
+    for one, other, *_ in JOINTS:
+        first, second = parts[one], parts[other]
+        away = distances(first.places, joints, height)
+        own, neighbour = np.sort(np.delete(away, [NUMBER[one], NUMBER[other]], 0), 0)[0], away[NUMBER[other]]
+        border = (np.abs(away[NUMBER[one]] - neighbour) < 0.05) & (neighbour < own)
+        there = {tuple(place): number for number, place in enumerate(second.places.round(5).tolist())}
+        for number in np.flatnonzero(border):
+            same = there.get(tuple(first.places[number].round(5).tolist()))
+            near = first.weights[number, NUMBER[other]] > 0.45  # close to the joint
+            if same is not None and near:
+                places = [skinned(part, maps)[index] for part, index in ((first, number), (second, same))]
+                apart = np.linalg.norm(np.subtract(*places))
+                parted = np.linalg.norm(first.places[number] @ (maps[NUMBER[one]] - maps[NUMBER[other]])[:, :2].T
+                                        + (maps[NUMBER[one]] - maps[NUMBER[other]])[:, 2])
+                ratios.append(apart / parted)
+    assert len(ratios) >= 10 and np.median(ratios) < 0.15 and max(ratios) < 0.7
+
+
+def test_nobody_has_no_parts():
+    assert cut(np.zeros((LABELS, LABELS), np.float32), np.full((33, 3), 0.5, np.float32), 0.5) == {}
+
+
+@pytest.mark.parametrize("corner", [(0, 0), (LABELS - 12, LABELS - 12)])
+def test_a_person_at_the_border_is_cut_too(target, corner):
+    person = np.zeros((LABELS, LABELS), np.float32)
+    person[corner[1]:corner[1] + 12, corner[0]:corner[0] + 12] = 1
+    joints = target.joints[7].copy()
+    joints[:, :2] = (np.array(corner) + 6) / LABELS + (joints[:, :2] - joints[0, :2]) * 0.1
+    parts = cut(person, joints, 0.1)
+    assert parts and all(part.cover.max() >= 1 and np.isfinite(part.places).all() for part in parts.values())
