@@ -29,7 +29,6 @@ from common.command_line import run
 from learning.checkpoint import NetworkConfig, load_network
 from learning.dataset import PoseDataset, pose_input, to_levels, to_tensor, training_frames
 from learning.flags import pick_device, pick_precision, training_command, training_parser
-from picture.canvas import resize
 from picture.limb_warp import LimbWarp
 
 EPOCHS = 400
@@ -167,7 +166,8 @@ class WarpDataset(PoseDataset):
             person = image[3:] / 255
             image[:3] = (image[:3] * person + to_levels(self._plate) * (1 - person)).round().to(torch.uint8)
         picture, cover = self._warp.draw(joints, frames)
-        return network_input(picture, resize(cover, len(picture)), self._plate, skeleton), image
+        cover = cv2.resize(cover, picture.shape[:2], interpolation=cv2.INTER_NEAREST)
+        return network_input(picture, cover, self._plate, skeleton), image
 
 
 class GenWarp(LimbWarp):

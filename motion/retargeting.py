@@ -126,8 +126,10 @@ class Retargeting:
     def _point_of_one_camera(self, joints, picture):
         """(x, y) on the canvas where the source stands in its own picture, or None where another camera seems to have
         filmed it."""
+        if picture is None:
+            return None
         box, frame = self._target.box, self._target.frame_size
-        if picture is None or abs(np.log(picture[0] / picture[1] * frame[1] / frame[0])) > SAME_SHAPE:
+        if abs(np.log(picture[0] / picture[1] * frame[1] / frame[0])) > SAME_SHAPE:
             return None
         unit = max(frame) / box[2]  # of the source's joints, in canvas units
         corner = np.array(box[:2]) / box[2]

@@ -2,7 +2,7 @@
 
 They lie in a folder `target-<key>` in the video's folder of the cache (motion/extraction.py), whose key is a hash of
 the parameters and of SCHEMA: skeletons.npz, frames.bin (JPEG images end to end, quality 95 without chroma subsampling,
-44 dB and more) and plate.png. Of each frame only the box around the person is kept, so that the pictures can have the
+42 dB and more) and plate.png. Of each frame only the box around the person is kept, so that the pictures can have the
 video's own resolution. A run that was stopped goes on where it was.
 """
 

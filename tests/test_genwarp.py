@@ -4,6 +4,7 @@ import copy
 import shutil
 from types import SimpleNamespace
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -51,6 +52,7 @@ def test_generate_does_what_training_did(target, tmp_path, size):
     path = saved(network, target, tmp_path / "w.pth", size)
     generator, plain, skeleton = GenWarp.GenWarp(target, path, size=size), LimbWarp(target, size), target.skeleton(9)
     picture, cover = plain.draw(skeleton.joints, plain.frames_for(skeleton))
+    cover = cv2.resize(cover, (size, size), interpolation=cv2.INTER_NEAREST)
     drawn = to_tensor(skeleton.draw(np.zeros((size, size, 3), np.uint8)))
     with torch.inference_mode():
         made = network(GenWarp.network_input(picture, cover, to_tensor(plain.plate), drawn)[None])[0]

@@ -150,7 +150,8 @@ def strange_track(count, changes):
 @given(st.integers(1, 20), changes)
 def test_any_motion_file_is_refused_or_dances(tmp_path_factory, count, changes):
     """What is taken gives finite poses, and times that a film can hold. No warning of numpy tells of an overflow."""
-    path, target = tmp_path_factory.getbasetemp() / "motion.npz", SimpleNamespace(joints=bodies(0, 10))
+    path = tmp_path_factory.getbasetemp() / "motion.npz"
+    target = SimpleNamespace(joints=bodies(0, 10), box=(0, 0, 512), frame_size=(512, 512))
     strange_track(count, changes).save(path)
     try:
         track = Track.load(path)
