@@ -25,7 +25,7 @@ DEPTH = 0.35  # weight of z in a shape, because the detector is less sure of it
 CANDIDATES = 64  # frames that are considered for a chain in each pose
 PRICE = 0.001  # cost of a chain that comes from another frame than the torso
 CONTINUITY = 0.3  # cost of a change of the shape's error from one pose to the next
-SWITCH = 0.005  # cost of going on with another frame than the one that follows in the video
+SWITCH = 0.002  # cost of going on with another frame than the one that follows in the video
 NEAR = 0.13  # body heights: limbs that are nearer to each other than this overlap in the picture
 ARM_JOINTS = (13, 14, 15, 16, 19, 20)  # elbows, wrists and index fingers
 
