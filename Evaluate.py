@@ -189,8 +189,7 @@ def evaluate(args, outputs):
             images["self"] = canvas_images("self", held_out, target, blind)
         rows += judge(name, minutes, images, truths)
     mean = sum(known.image(index).astype(float) for index in range(count)) / count
-    plate = crop(known.plate, known.box, known.size)
-    for name, image in (("mean frame", mean.round().astype(np.uint8)), ("background plate", plate)):
+    for name, image in (("mean frame", mean.round().astype(np.uint8)), ("background plate", known.canvas_plate)):
         rows += judge(name, None, {task: [image] * len(clip.images) for task, (clip, _) in truths.items()}, truths)
     machine, version = scoreboard.save_rows(rows, outputs[-1])
     scoreboard.write_pictures(columns, placed.fps, args.output)

@@ -73,9 +73,9 @@ class VideoSkeleton:
         self.box, self.frame_size = (tuple(map(int, about[name])) for name in ("box", "frame_size"))
         self.size, self.frames_read, self.fps = int(about["size"]), int(about["frames_read"]), float(about["fps"])
         self.content, self.still = str(about["content"]), bool(about["still"])
-        arrays = (self.joints, self.visibility, self.frames, self.seconds, self._images.spans, self._masks.spans)
+        arrays = (self.joints, self.visibility, self.frames, self.seconds, self._images.spans, self._masks.spans,
+                  self._boxes, self.sharpness)
         count = len(self.frames)
-        arrays = (*arrays, self._boxes, self.sharpness)
         shapes = [(count, 33, 3), (count, 33), (count,), (count,), (count, 2), (count, 2), (count, 4),
                   (count, 6)]
         sizes_fit = count and [array.shape for array in arrays] == shapes

@@ -19,6 +19,7 @@ from dancing.dance import dance
 from measuring import metrics
 from measuring.judging import GREY, PAD, PRESENT, rounded
 from measuring.scoreboard import Row, title_line
+from motion.body import body_lengths
 from motion.detector import PoseDetector
 from motion.extraction import load_track
 from motion.mending import steady
@@ -38,7 +39,6 @@ INSIDE = 0.9  # of 1: a mask above this is surely the person
 SHOWN = 3  # frames of the sheets
 DETAIL = 224  # pixels of a detail on the sheets
 DETAILS = ((0,), (19,), (20,), (31, 32))  # landmarks in the middle of the details: face, hands, feet
-BONES = ((0, (1, 2)), ((1, 2), (7, 8)), ((7, 8), (9, 10)), ((9, 10), (11, 12)))  # among the 13 joints: nose to ankles
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,9 +74,7 @@ class CutOut:
     @property
     def length(self):
         """The length of the body in px, from the nose to the ankles; NaN where a joint is missing."""
-        joints = self.joints[REDUCED]
-        points = [[joints[np.atleast_1d(end)].mean(0) for end in bone] for bone in BONES]
-        return float(np.linalg.norm(np.diff(points, axis=1), axis=2).sum()) if self.present.all() else np.nan
+        return float(body_lengths(self.joints[None])[0]) if self.present.all() else np.nan
 
 
 class RealCase:

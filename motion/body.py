@@ -46,10 +46,15 @@ def body_height(joints):
     return float(np.percentile(body_lengths(joints), STANDING))
 
 
+def picture_lengths(joints):
+    """(N, 14): the length of each of BONES in the picture, in each pose of a track (N, 33, 3)."""
+    return np.stack([_length(landmark_point(joints, child) - landmark_point(joints, parent))
+                     for child, parent, _ in BONES], 1)
+
+
 def bone_lengths(joints):
     """float (14,): how long each of BONES is in a track (N, 33, 3) where nothing foreshortens it; left as right."""
-    lengths = np.array([np.percentile(_length(landmark_point(joints, child) - landmark_point(joints, parent)), LONGEST)
-                        for child, parent, _ in BONES])
+    lengths = np.percentile(picture_lengths(joints), LONGEST, axis=0)
     for pair in MIRRORED_BONES:
         lengths[list(pair)] = lengths[list(pair)].mean()
     return lengths

@@ -14,7 +14,16 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 from motion import body
-from motion.body import BONES, HIPS, MIRRORED_BONES, bone_lengths, landmark_point, lowest_joint, standing_point
+from motion.body import (
+    BONES,
+    HIPS,
+    MIRRORED_BONES,
+    bone_lengths,
+    landmark_point,
+    lowest_joint,
+    picture_lengths,
+    standing_point,
+)
 from Skeleton import REDUCED, Skeleton
 
 LIVE_FRAMES = 300  # poses of a webcam's dancer to which the placement is fitted: the last ones
@@ -71,9 +80,7 @@ class Poses:
         points = joints[:, REDUCED, :2] - joints[:, REDUCED, :2].mean(1, keepdims=True)
         sizes = np.maximum(np.sqrt((points ** 2).sum(2).mean(1)), 1e-6)
         shapes = (points / sizes[:, None, None]).reshape(len(joints), -1)
-        lengths = [np.linalg.norm((landmark_point(joints, child) - landmark_point(joints, parent))[:, :2], axis=1)
-                   for child, parent, _ in BONES]
-        return cls(shapes, sizes, np.maximum(np.stack(lengths, 1), 1e-6), np.maximum(bone_lengths(joints), 1e-6),
+        return cls(shapes, sizes, np.maximum(picture_lengths(joints), 1e-6), np.maximum(bone_lengths(joints), 1e-6),
                    cKDTree(shapes))
 
     def ratios(self, other):
@@ -106,8 +113,8 @@ class Retargeting:
         """Choose scale, bone lengths and shift by the poses `joints` of the source. picture: (width, height) of the
         source's picture, whose longer side is the unit of the joints; None where this is not known."""
         own = Poses.of(joints)
-        # Each pose is compared with the most similar ones of the other track, in both directions, since those are on
-        # average a little less extreme.
+        # The most similar poses are, on average, a little less extreme than the poses that they are compared with. In
+        # both directions together, this evens out.
         (scale, bones, away), (inverse, inverse_bones, far) = own.ratios(self._goal), self._goal.ratios(own)
         # Somebody who sits or bends all the time measures less than when standing, but most bones have their length.
         typical = np.median((self._goal.longest / own.longest)[body.WELL_MEASURED])
@@ -116,10 +123,11 @@ class Retargeting:
         scale = np.exp(share * np.log(scale / inverse) / 2 + (1 - share) * np.log(typical * height) / 2)
         self.scale = np.clip(scale, typical / MOST_BENT, typical * MOST_BENT)
         known = np.stack([np.log(bones), -np.log(inverse_bones)])
-        known = np.where(np.isnan(known), np.where(np.isnan(known[::-1]), np.log(self.scale), known[::-1]), known)
+        count = (~np.isnan(known)).sum(0)
+        ratios = np.where(count, np.exp(np.nansum(known, 0) / np.maximum(count, 1)), self.scale)
         point = self._point_of_one_camera(joints, picture)
         trust, point = (TRUST, self._goal_point) if point is None else (TRUST_ONE_CAMERA, point)
-        ratios = self.scale * (np.exp(known.mean(0)) / self.scale) ** trust
+        ratios = self.scale * (ratios / self.scale) ** trust
         self._ratios = np.clip(ratios, self.scale / MOST_UNLIKE, self.scale * MOST_UNLIKE)
         self._shift = np.float32([*(point - standing_point(self._rebuild(joints))), 0])
 
@@ -133,7 +141,7 @@ class Retargeting:
             return None
         unit = max(frame) / box[2]  # of the source's joints, in canvas units
         corner = np.array(box[:2]) / box[2]
-        height, (x, y) = body.body_height(self._target.joints), standing_point(joints) * unit - corner
+        height, (x, y) = self._goal_height, standing_point(joints) * unit - corner
         places, own = (landmark_point(poses, HIPS)[:, 0] for poses in (self._target.joints, joints * unit))
         own = np.percentile(own, [5, 95]) - corner[0]
         same = (abs(np.log(self.scale / unit)) < SAME_SIZE and abs(y - self._goal_point[1]) < SAME_GROUND * height

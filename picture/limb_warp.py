@@ -1,11 +1,11 @@
-"""Limb-wise warping: each limb comes from the frame of the target where it looked most alike, carried to its place.
+"""Limb-wise warping: the body comes from the frames of the target where it looked most alike, carried to its place.
 
-The body has six chains (torso, head, arms, legs) of twelve parts. For each chain the frames are retrieved in which its
-shape is most alike (retrieval.py). Each part is carried by an affine map from its bone in that frame to its bone in the
-pose that is asked for, and drawn, far to near, over the background. Every pixel is a real one, so the picture is sharp;
-every limb goes where it is asked to go, so it moves smoothly. In the line of Video-based Characters (Xu et al.,
-SIGGRAPH 2011: coherent retrieval, then warping) and of Balakrishnan et al. (CVPR 2018: a warp for each limb, over a
-background). Nothing is learned here: GenWarp.py, GEN_TYPE 5, refines the result.
+The body has six chains (torso, head, arms, legs) of twelve parts. retrieval.py chooses the frame for each chain, mostly
+one for all. Each part of it is carried to the pose that is asked for, on a mesh that follows the bones (skinning.py),
+and drawn, far to near, over the background. Every pixel is a real one, so the picture is sharp; every limb goes where
+it is asked to go, so it moves smoothly. In the line of Video-based Characters (Xu et al., SIGGRAPH 2011: coherent
+retrieval, then warping) and of Balakrishnan et al. (CVPR 2018: a warp for each limb, over a background). Nothing is
+learned here: GenWarp.py, GEN_TYPE 5, refines the result.
 """
 
 from collections import OrderedDict
@@ -20,7 +20,7 @@ from tqdm import tqdm
 from motion.body import body_height, body_lengths, landmark_point
 from picture.canvas import resize
 from picture.generator import Generator
-from picture.retrieval import CHAINS, PRICE, BodyChooser, overlap, shapes
+from picture.retrieval import CHAINS, BodyChooser, overlap, shapes
 from picture.skinning import LABELS, NUMBER, PARTS, PARTS_OF, cut, inverse_maps, skinned
 
 OVERLAP = 0.05  # cost, as a squared error of a shape, of one body height of overlap with other limbs
@@ -33,7 +33,6 @@ MAPS = 160  # pixels, at most, of the maps that say where the picture's pixels c
 LENGTHEN = (0.6, 1.5)  # least and most stretch of a part along its bone, beside the change of the body's height
 WIDEN = (0.9, 1.1)  # least and most stretch across the bone
 SCALE = (0.8, 1.25)  # least and most scale of head and torso as a whole
-ALIKE = 6  # in training, parts are drawn from one of this many most similar frames
 KEPT = 64  # frames whose parts stay in memory, about 1 MB each for a person of 300 x 1000 pixels
 
 
@@ -63,13 +62,13 @@ class LimbWarp(Generator):
         # The body's height in each frame of the target, which changes as the person comes closer or the camera zooms.
         self._heights = percentile_filter(body_lengths(target.joints), ZOOM, int(2 * NEARBY * target.fps) + 1,
                                           mode="nearest")
-        self._known = {}
+        known = {}
         for chain in CHAINS:
             own = shapes(target.joints, chain, self._heights)
             # How much other limbs overlap a chain, and its blur, are further numbers of its shape. No blur is wanted.
             overlaps = np.sqrt(OVERLAP * overlap(target.joints, chain, self._heights))
-            self._known[chain] = np.column_stack([own, overlaps, self._blur(chain, own)])
-        self._chooser = BodyChooser(self._known)
+            known[chain] = np.column_stack([own, overlaps, self._blur(chain, own)])
+        self._chooser = BodyChooser(known)
         self._planned = {}  # of each announced pose, as bytes: {chain: frame}
         self._kept = OrderedDict()
 
@@ -96,21 +95,12 @@ class LimbWarp(Generator):
         planned = self._planned.get(skeleton.joints.tobytes())
         if planned is not None:
             return planned
-        wanted = self._wanted(skeleton.joints[None])
-        return self._chooser.choose({chain: rows[0] for chain, rows in wanted.items()})
+        return self._chooser.choose(self._wanted_one(skeleton.joints))
 
     def some_frames(self, joints, allowed, rng):
-        """{chain: number of the target's frame} for `joints` (33, 3), chosen as in a plan but at random among the ALIKE
-        best ones. allowed: bool (frames,), which frames may be chosen; rng: a numpy Generator."""
-        wanted = self._wanted(joints[None])
-        errors = {chain: np.where(allowed, ((known - wanted[chain]) ** 2).sum(1), np.inf)
-                  for chain, known in self._known.items()}
-        most = {chain: error.min() + PRICE for chain, error in errors.items()}  # what a chain costs in another frame
-        whole = errors["torso"] + sum(np.minimum(errors[chain], most[chain]) for chain in CHAINS[1:])
-        count = min(ALIKE, int(allowed.sum()))
-        root = int(whole.argsort()[rng.integers(count)])
-        return {chain: root if chain == "torso" or errors[chain][root] <= most[chain]
-                else int(errors[chain].argsort()[rng.integers(count)]) for chain in CHAINS}
+        """{chain: number of the target's frame} for `joints` (33, 3), chosen as for one pose alone, but at random
+        among the best ones. allowed: bool (frames,), which frames may be chosen; rng: a numpy Generator."""
+        return self._chooser.some(self._wanted_one(joints), allowed, rng)
 
     def draw(self, joints, frames):
         """(picture, cover) of the frames {chain: frame} carried to `joints` (33, 3): uint8 S x S x 3 BGR over the
@@ -122,7 +112,7 @@ class LimbWarp(Generator):
                       for part in parts if part in frame.parts]
         small = -(-self.size // self._step)
         picture, cover = self.plate.copy(), np.zeros((small, small), np.float32)
-        drawn = sorted(drawn, key=lambda item: -item[0])
+        drawn.sort(key=lambda item: -item[0])
         goals = [skinned(part, own) * (self.size / self._step) - 0.5 for *_, part, own in drawn]
         places = inverse_maps([part for *_, part, _ in drawn], goals, small) if drawn else []
         for (_, frame, part, _), goal, own in zip(drawn, goals, places, strict=True):
@@ -137,6 +127,10 @@ class LimbWarp(Generator):
         return {chain: np.column_stack([shapes(joints, chain, self._height),
                                         np.sqrt(OVERLAP * overlap(joints, chain, self._height)), np.zeros(len(joints))])
                 for chain in CHAINS}
+
+    def _wanted_one(self, joints):
+        """{chain: float (D,)}: the same for one pose (33, 3)."""
+        return {chain: rows[0] for chain, rows in self._wanted(joints[None]).items()}
 
     def _blur(self, chain, own):
         """(N,): the square root of what a chain's blur costs in each frame of the target. Its sharpness is compared
@@ -186,15 +180,15 @@ class LimbWarp(Generator):
         """Draw a Part of a Frame, in place, onto picture and cover. places: float32 h x w x 2, where in the Frame the
         pixels of the cover come from, in canvas units; left, top: where these pixels begin in the cover."""
         into_mask = places * LABELS - np.float32([part.corner[0] + 0.5, part.corner[1] + 0.5])
-        share = cv2.remap(part.cover, into_mask, None, cv2.INTER_LINEAR, borderValue=-1)
-        x, y, width, height = cv2.boundingRect((share > -1).astype(np.uint8))
+        coarse = cv2.remap(part.cover, into_mask, None, cv2.INTER_LINEAR, borderValue=-1)
+        x, y, width, height = cv2.boundingRect((coarse > -1).astype(np.uint8))
         if not width:
             return
         x, y = max(x - 1, 0), max(y - 1, 0)  # a margin, since only some pixels were looked at
         box = np.s_[y:y + height + 2, x:x + width + 2]
-        places, into_mask, share, left, top = places[box], into_mask[box], share[box], left + x, top + y
-        covered = cover[top:top + len(share), left:left + share.shape[1]]
-        np.maximum(covered, np.clip(share, 0, 1), out=covered)
+        places, into_mask, coarse, left, top = places[box], into_mask[box], coarse[box], left + x, top + y
+        covered = cover[top:top + len(coarse), left:left + coarse.shape[1]]
+        np.maximum(covered, coarse.clip(0, 1), out=covered)
         left, top, size = (np.multiply(each, self._step) for each in (left, top, places.shape[1::-1]))
         inside = np.s_[top:min(top + size[1], self.size), left:min(left + size[0], self.size)]
         into_image = (places - frame.corner.astype(np.float32)) * frame.scale.astype(np.float32) - np.float32(0.5)

@@ -23,6 +23,7 @@ SHAPES = {
 }
 DEPTH = 0.35  # weight of z in a shape, because the detector is less sure of it
 CANDIDATES = 64  # frames that are considered for a chain in each pose
+ALIKE = 6  # in training, frames are taken from this many most similar ones, at random
 PRICE = 0.001  # cost of a chain that comes from another frame than the torso
 CONTINUITY = 0.3  # cost of a change of the shape's error from one pose to the next
 SWITCH = 0.002  # cost of going on with another frame than the one that follows in the video
@@ -145,7 +146,7 @@ class BodyChooser:
 
     def __init__(self, known):
         self._choosers = {chain: FrameChooser(values) for chain, values in known.items()}
-        self._whole = FrameChooser(np.concatenate(list(known.values()), 1))  # only to find frames of alike bodies
+        self._whole = cKDTree(np.concatenate(list(known.values()), 1))  # to find frames of bodies that are alike
 
     def forget(self):
         """The next pose need not go on from the one before."""
@@ -173,19 +174,34 @@ class BodyChooser:
             chosen[chain] = self._choosers[chain].choose(*step)
         return chosen
 
+    def some(self, wanted, allowed, rng):
+        """{chain: frame} for one pose by the same costs, at random among the ALIKE cheapest frames. allowed: bool
+        (frames,), which frames may be chosen; rng: a numpy Generator."""
+        errors = {chain: np.where(allowed, ((chooser.known - wanted[chain]) ** 2).sum(1), np.inf)
+                  for chain, chooser in self._choosers.items()}
+        elsewhere = {chain: PRICE + error.min() for chain, error in errors.items()}
+
+        def pick(costs):
+            return int(costs.argsort()[rng.integers(min(ALIKE, allowed.sum()))])
+
+        torso = pick(errors["torso"] + sum(np.minimum(errors[chain], elsewhere[chain]) for chain in CHAINS[1:]))
+        return {"torso": torso} | {chain: torso if errors[chain][torso] <= elsewhere[chain] else pick(errors[chain])
+                                   for chain in CHAINS[1:]}
+
     def _nearest(self, wanted):
         """{chain: (squared errors, frames)} of a pose, as FrameChooser.nearest gives them."""
         return {chain: chooser.nearest(wanted[chain]) for chain, chooser in self._choosers.items()}
 
     def _root_step(self, wanted, nearest):
         """The step (see FrameChooser.path) of the torso for a pose, by what `_nearest` gives."""
-        whole = self._whole.nearest(np.concatenate([wanted[chain] for chain in self._choosers]))[1]
+        whole = np.concatenate([wanted[chain] for chain in self._choosers])
+        alike = self._whole.query(whole, np.arange(1, min(CANDIDATES, self._whole.n) + 1))[1]
 
         def cost(frames):
             return sum(np.minimum(((self._choosers[chain].known[frames] - wanted[chain]) ** 2).sum(1),
                                   PRICE + nearest[chain][0][0]) for chain in CHAINS[1:])
 
-        return wanted["torso"], np.concatenate([nearest["torso"][1], whole]), cost
+        return wanted["torso"], np.concatenate([nearest["torso"][1], alike]), cost
 
 
 def _limb_step(wanted, nearest, root):

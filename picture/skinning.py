@@ -47,7 +47,9 @@ BLEND = 0.8  # radii over which the motion of one part goes over into the neighb
 SOLID = (0.35, 0.65)  # values of a mask between which a part goes from invisible to opaque
 NEARLY = 1e-4  # share of a triangle: a pixel that is outside by so little is still inside
 NOWHERE = -1e4  # a place outside every picture
-BUCKETS = (3, 5, 8, 16, 64)  # pixels: triangles are drawn together with others that are about as large
+# Pixels: triangles are drawn together with others that are about as large. Larger ones than the last of these come from
+# wild poses and are not drawn.
+BUCKETS = (3, 5, 8, 16, 64)
 
 
 @dataclass(frozen=True, eq=False)

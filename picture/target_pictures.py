@@ -106,7 +106,7 @@ def _sharpness(images, boxes, joints, size):
     """float32 (N, 6): how sharp each of retrieval.CHAINS is in the images (EncodedImages), cut to boxes (N, 4) of a
     canvas of `size` pixels: the mean gradient (its parts across and down, added up) in levels a pixel near its bones.
     joints: (N, 33, 3) in canvas units."""
-    heights = np.full(len(joints), body_height(joints))
+    body = body_height(joints)
 
     def measure(index):
         left, top, width, height = boxes[index].tolist()
@@ -118,7 +118,7 @@ def _sharpness(images, boxes, joints, size):
         gradient = gradient.sum((1, 3), dtype=np.int64) / (32 * COARSE ** 2)
         x, y = np.meshgrid(left + (np.arange(columns) + 0.5) * COARSE, top + (np.arange(rows) + 0.5) * COARSE)
         places = np.stack([x, y], -1) / size
-        away = distances(places.astype(np.float32), joints[index], heights[index])
+        away = distances(places.astype(np.float32), joints[index], body)
         return [gradient[near].mean() if (near := away[numbers].min(0) < NEAR).any() else 0 for numbers in of_chain]
 
     of_chain = [[NUMBER[part] for part in PARTS_OF[chain]] for chain in CHAINS]
