@@ -165,7 +165,7 @@ class WarpDataset(PoseDataset):
         if not self._target.still:  # behind a moving camera every frame has another background: learn the plate instead
             person = image[3:] / 255
             image[:3] = (image[:3] * person + to_levels(self._plate) * (1 - person)).round().to(torch.uint8)
-        picture, cover = self._warp.draw(joints, frames)
+        picture, cover, _ = self._warp.draw(joints, frames)
         cover = cv2.resize(cover, picture.shape[:2], interpolation=cv2.INTER_NEAREST)
         return network_input(picture, cover, self._plate, skeleton), image
 
@@ -193,7 +193,7 @@ class GenWarp(LimbWarp):
     @torch.inference_mode()
     def generate(self, skeleton):
         """The refined image of a Skeleton: uint8 H x W x 3 BGR. Sets a mask of all that may differ from the plate."""
-        picture, cover = self.draw(skeleton.joints, self.frames_for(skeleton))
+        picture, cover, _ = self.draw(skeleton.joints, self.frames_for(skeleton))
         near = cv2.dilate((self._shrink(cover) > 0).astype(np.uint8) * 255, self._reach)
         self.mask = cv2.resize(near, (self.size, self.size), interpolation=cv2.INTER_NEAREST)
         x, y, width, height = cv2.boundingRect(near)

@@ -84,10 +84,8 @@ class LimbWarp(Generator):
         self._chooser.forget()
 
     def generate(self, skeleton):
-        picture, cover = self.draw(skeleton.joints, self.frames_for(skeleton))
-        # The picture's soft edges are blended with the background already, so the mask must hold all of them.
-        near = cv2.dilate((cover > 0).astype(np.uint8) * 255, np.ones((3, 3), np.uint8))
-        self.mask = cv2.resize(near, (self.size, self.size), interpolation=cv2.INTER_NEAREST)
+        # The picture's soft edges are blended with the background already, so the mask holds all of them.
+        picture, _, self.mask = self.draw(skeleton.joints, self.frames_for(skeleton))
         return picture
 
     def frames_for(self, skeleton):
@@ -103,8 +101,9 @@ class LimbWarp(Generator):
         return self._chooser.some(self._wanted_one(joints), allowed, rng)
 
     def draw(self, joints, frames):
-        """(picture, cover) of the frames {chain: frame} carried to `joints` (33, 3): uint8 S x S x 3 BGR over the
-        plate, and float32 s x s, at most MAPS + 1 pixels, how far each place belongs to the person, in [0, 1]."""
+        """(picture, cover, mask) of the frames {chain: frame} carried to `joints` (33, 3). picture: uint8 S x S x 3 BGR
+        over the plate; cover: float32 s x s, at most MAPS pixels, how far each place belongs to the person, in [0, 1];
+        mask: uint8 S x S, 255 wherever anything was drawn."""
         drawn, maps = [], {frame: self._maps(frame, joints) for frame in set(frames.values())}
         for chain, parts in PARTS_OF.items():
             frame = self._frame(frames[chain])
@@ -112,6 +111,7 @@ class LimbWarp(Generator):
                       for part in parts if part in frame.parts]
         small = -(-self.size // self._step)
         picture, cover = self.plate.copy(), np.zeros((small, small), np.float32)
+        mask = np.zeros((self.size, self.size), np.uint8)
         drawn.sort(key=lambda item: -item[0])
         goals = [skinned(part, own) * (self.size / self._step) - 0.5 for *_, part, own in drawn]
         places = inverse_maps([part for *_, part, _ in drawn], goals, small) if drawn else []
@@ -119,8 +119,8 @@ class LimbWarp(Generator):
             left, top = np.clip(np.floor(goal.min(0)), 0, small).astype(int)
             right, bottom = np.clip(np.ceil(goal.max(0)) + 1, 0, small).astype(int)
             if right > left and bottom > top:
-                self._draw(picture, cover, frame, part, own[top:bottom, left:right], left, top)
-        return picture, cover
+                self._draw(picture, cover, mask, frame, part, own[top:bottom, left:right], left, top)
+        return picture, cover, mask
 
     def _wanted(self, joints):
         """{chain: float (N, D)}: what is looked for: the shapes in poses (N, 33, 3), without blur."""
@@ -176,9 +176,9 @@ class LimbWarp(Generator):
             maps[NUMBER[part]] = similarity(there[some, :2], joints[some, :2], size)
         return maps
 
-    def _draw(self, picture, cover, frame, part, places, left, top):
-        """Draw a Part of a Frame, in place, onto picture and cover. places: float32 h x w x 2, where in the Frame the
-        pixels of the cover come from, in canvas units; left, top: where these pixels begin in the cover."""
+    def _draw(self, picture, cover, mask, frame, part, places, left, top):
+        """Draw a Part of a Frame, in place, onto picture, cover and mask. places: float32 h x w x 2, where in the Frame
+        the pixels of the cover come from, in canvas units; left, top: where these pixels begin in the cover."""
         into_mask = places * LABELS - np.float32([part.corner[0] + 0.5, part.corner[1] + 0.5])
         coarse = cv2.remap(part.cover, into_mask, None, cv2.INTER_LINEAR, borderValue=-1)
         x, y, width, height = cv2.boundingRect((coarse > -1).astype(np.uint8))
@@ -196,6 +196,7 @@ class LimbWarp(Generator):
                                  for each in (into_mask, into_image))
         share = cv2.remap(part.cover, into_mask, None, cv2.INTER_LINEAR, borderValue=-1)
         np.clip(share, 0, 1, out=share)
+        mask[inside] |= cv2.compare(share, 0, cv2.CMP_GT)
         colours = cv2.remap(frame.image, into_image, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
         picture[inside] = cv2.blendLinear(colours, np.ascontiguousarray(picture[inside]), share, 1 - share)
 

@@ -51,7 +51,7 @@ def test_generate_does_what_training_did(target, tmp_path, size):
     network.last.bias.data[:8] = 0.5  # both directions of the flow
     path = saved(network, target, tmp_path / "w.pth", size)
     generator, plain, skeleton = GenWarp.GenWarp(target, path, size=size), LimbWarp(target, size), target.skeleton(9)
-    picture, cover = plain.draw(skeleton.joints, plain.frames_for(skeleton))
+    picture, cover, _ = plain.draw(skeleton.joints, plain.frames_for(skeleton))
     cover = cv2.resize(cover, (size, size), interpolation=cv2.INTER_NEAREST)
     drawn = to_tensor(skeleton.draw(np.zeros((size, size, 3), np.uint8)))
     with torch.inference_mode():

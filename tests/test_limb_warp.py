@@ -44,7 +44,9 @@ def test_a_zoom_of_the_camera_is_undone(target):
     far.joints = target.joints * np.float32(0.5)
     near, half = LimbWarp(target), LimbWarp(far)
     for chain in CHAINS:
-        assert np.allclose(*(warp._chooser._choosers[chain].known for warp in (near, half)), atol=1e-4)
+        one, two = (warp._chooser._choosers[chain].known for warp in (near, half))
+        shape = slice(0, -2)  # the roots of overlap and blur, behind it, are less exact near zero
+        assert np.allclose(one[:, shape], two[:, shape], atol=1e-5) and np.allclose(one ** 2, two ** 2, atol=1e-5)
     half._height = near._height  # a zoom in one shot: the skeletons asked for are as large as in the others
     one, two = (warp._maps(5, target.joints[9])[:, :, :2] for warp in (near, half))
     assert np.allclose(two, 2 * one, atol=1e-4)
@@ -119,8 +121,8 @@ def test_a_pose_of_the_target_gives_its_frame_back(target):
         real, person = target.image(index).astype(int), target.mask(index) > 128
         assert np.abs(image - real)[person].mean() < 0.4 * np.abs(plate - real)[person].mean()
         found = mask > 128
-        assert (found & person).sum() / (found | person).sum() > 0.7
-        assert np.array_equal(image[~found], generator.plate[~found])  # beside the person: the background itself
+        assert (found & person).sum() / (found | person).sum() > 0.8
+        assert np.array_equal(image[mask == 0], generator.plate[mask == 0])  # beside the person: the background itself
 
 
 def test_a_limb_goes_where_it_is_asked_to_alone(target):
@@ -160,3 +162,13 @@ def test_a_prepared_dance_is_planned_shot_by_shot(target):
 def test_wild_skeletons_do_no_harm(target, scale, shift):
     image = LimbWarp(target).generate(moved(target.skeleton(3), scale, shift))
     assert image.shape == (target.size, target.size, 3) and image.dtype == np.uint8
+
+
+@pytest.mark.parametrize("size", [100, 1280])
+def test_nothing_is_drawn_outside_the_mask(target, size):
+    """Even a sliver that falls between the pixels of the coarse cover: the scene would lose it."""
+    generator = LimbWarp(target, size)
+    for index in (2, 21):
+        image = generator.generate(moved(target.skeleton(index), 1, (0.003, 0.002)))
+        assert (generator.mask > 0).any()
+        assert np.array_equal(image[generator.mask == 0], generator.plate[generator.mask == 0])
