@@ -1,7 +1,7 @@
 """Retrieval for limb warping: for each part of the body, which frame of the target shows it most alike.
 
 The body is divided into six chains. All of them come from one frame, except where a chain fits so much better in
-another one that it is worth its PRICE: parts of one frame have one light and belong together. The frames change little
+another one that it is worth its price: parts of one frame have one light and belong together. The frames change little
 in time, in the line of Video-based Characters (Xu et al., SIGGRAPH 2011).
 """
 
@@ -24,7 +24,9 @@ SHAPES = {
 DEPTH = 0.35  # weight of z in a shape, because the detector is less sure of it
 CANDIDATES = 64  # frames that are considered for a chain in each pose
 ALIKE = 6  # in training, frames are taken from this many most similar ones, at random
-PRICE = 0.001  # cost of a chain that comes from another frame than the torso
+# Cost of a chain that comes from another frame than the torso. Trousers, skirts and hems go over from the torso to the
+# legs, and a seam is seen there; arms and heads are joined to it by little, and their poses vary most.
+PRICE = {"head": 0.001, "left arm": 0.001, "right arm": 0.001, "left leg": 0.015, "right leg": 0.015}
 CONTINUITY = 0.3  # cost of a change of the shape's error from one pose to the next
 SWITCH = 0.002  # cost of going on with another frame than the one that follows in the video
 NEAR = 0.13  # body heights: limbs that are nearer to each other than this overlap in the picture
@@ -139,8 +141,8 @@ class BodyChooser:
     """Chooses the frames of all chains. known: {chain: float (frames, D)}, as FrameChooser takes them.
 
     The body is a tree whose root is the torso. First the torso's frames are chosen; each other chain adds to a frame's
-    cost its own error there or, if this is less, its least error in any frame and PRICE. Then the frames of each other
-    chain are chosen, where a frame that is not the torso's costs PRICE. Each of these choices is the cheapest one for
+    cost its own error there or, if this is less, its least error in any frame and its PRICE. Then the frames of each
+    other chain are chosen, where a frame that is not the torso's costs its PRICE. Each of these choices is the cheapest one for
     the whole shot among its candidates.
     """
 
@@ -160,7 +162,7 @@ class BodyChooser:
         chosen = {"torso": self._choosers["torso"].path(self._root_step(*each) for each in zip(poses, nearest,
                                                                                               strict=True))}
         for chain in CHAINS[1:]:
-            steps = (_limb_step(pose[chain], near[chain], root)
+            steps = (_limb_step(chain, pose[chain], near[chain], root)
                      for pose, near, root in zip(poses, nearest, chosen["torso"], strict=True))
             chosen[chain] = self._choosers[chain].path(steps)
         return chosen
@@ -170,7 +172,7 @@ class BodyChooser:
         nearest = self._nearest(wanted)
         chosen = {"torso": self._choosers["torso"].choose(*self._root_step(wanted, nearest))}
         for chain in CHAINS[1:]:
-            step = _limb_step(wanted[chain], nearest[chain], chosen["torso"])
+            step = _limb_step(chain, wanted[chain], nearest[chain], chosen["torso"])
             chosen[chain] = self._choosers[chain].choose(*step)
         return chosen
 
@@ -179,7 +181,7 @@ class BodyChooser:
         (frames,), which frames may be chosen; rng: a numpy Generator."""
         errors = {chain: np.where(allowed, ((chooser.known - wanted[chain]) ** 2).sum(1), np.inf)
                   for chain, chooser in self._choosers.items()}
-        elsewhere = {chain: PRICE + error.min() for chain, error in errors.items()}
+        elsewhere = {chain: PRICE[chain] + errors[chain].min() for chain in CHAINS[1:]}
 
         def pick(costs):
             return int(costs.argsort()[rng.integers(min(ALIKE, allowed.sum()))])
@@ -199,11 +201,11 @@ class BodyChooser:
 
         def cost(frames):
             return sum(np.minimum(((self._choosers[chain].known[frames] - wanted[chain]) ** 2).sum(1),
-                                  PRICE + nearest[chain][0][0]) for chain in CHAINS[1:])
+                                  PRICE[chain] + nearest[chain][0][0]) for chain in CHAINS[1:])
 
         return wanted["torso"], np.concatenate([nearest["torso"][1], alike]), cost
 
 
-def _limb_step(wanted, nearest, root):
-    """The step of another chain: its shape (D,), what FrameChooser.nearest gives for it, and the torso's frame."""
-    return wanted, np.append(nearest[1], root), lambda frames: PRICE * (frames != root)
+def _limb_step(chain, wanted, nearest, root):
+    """The step of another `chain`: its shape (D,), what FrameChooser.nearest gives for it, and the torso's frame."""
+    return wanted, np.append(nearest[1], root), lambda frames: PRICE[chain] * (frames != root)

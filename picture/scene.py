@@ -15,6 +15,7 @@ SAMPLES = 64  # frames, at most, that the plate is made of
 MOST_BYTES = 256e6  # memory, at most, that these frames may take
 PERSON = 0.15  # of 1: where a mask is above this, the person may be
 GROW = 1 / 80  # share of the picture by which masks are grown, for hair and soft edges
+AROUND = 0.06  # share of the picture around the person over which one real frame goes over into the others
 FEW = 3  # frames that must show a place before their median is believed
 STILL = 0.02  # share of the background, at most, that differs from the plate where the camera stands still
 LEVELS = 24  # of 255: a larger difference counts as different
@@ -69,7 +70,8 @@ def _median(frames, people, where=None):
 
 def _one_frame(frames, people):
     """(plate, empty): the middle frame, whose person is painted over with what other frames show there after they were
-    aligned to it by their background, and where none shows anything."""
+    aligned to it by their background, and where none shows anything. Around her, where her shadow may lie, one goes
+    over into the other."""
     middle = len(frames) // 2
     size, reference = frames[0].shape[1::-1], people[middle] > 0
     marks = [_features(frame, person) for frame, person in zip(frames, people, strict=True)]
@@ -81,10 +83,11 @@ def _one_frame(frames, people):
             hidden.append(cv2.warpAffine(person, matrix, size, flags=cv2.INTER_NEAREST, borderValue=1))
     if not moved:
         return frames[middle].copy(), reference
-    behind, empty = _median(moved, hidden, reference)
-    plate = frames[middle].copy()
-    plate[reference] = behind[reference]
-    return plate, empty
+    away = cv2.distanceTransform((~reference).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+    share = np.clip(1 - away / (AROUND * max(size)), 0, 1).astype(np.float32)
+    behind, empty = _median(moved, hidden, share > 0)
+    share[empty] = 0
+    return cv2.blendLinear(behind, frames[middle], share, 1 - share), empty & reference
 
 
 def _features(frame, person):

@@ -65,14 +65,14 @@ def test_the_plan_is_the_cheapest_of_all_sequences(monkeypatch):
     those of each other chain beside it."""
     rng = np.random.default_rng(0)
     for price in (0.0, 0.001, 0.004):
-        monkeypatch.setattr(retrieval, "PRICE", price)
+        monkeypatch.setattr(retrieval, "PRICE", {chain: price * (1 + ("leg" in chain)) for chain in CHAINS[1:]})
         for _ in range(5):
             known = {chain: rng.normal(size=(5, 3)) * 0.05 for chain in CHAINS}
             wanted = {chain: rng.normal(size=(4, 3)) * 0.05 for chain in CHAINS}
             errors = {chain: ((known[chain][:, None] - wanted[chain]) ** 2).sum(2) for chain in CHAINS}  # (frame, pose)
 
-            def torso(frames, known=known, wanted=wanted, errors=errors, price=price):
-                others = sum(min(errors[chain][frame, pose], price + errors[chain][:, pose].min())
+            def torso(frames, known=known, wanted=wanted, errors=errors):
+                others = sum(min(errors[chain][frame, pose], retrieval.PRICE[chain] + errors[chain][:, pose].min())
                              for pose, frame in enumerate(frames) for chain in CHAINS[1:])
                 return sequence_cost(known["torso"], wanted["torso"], frames) + others
 
@@ -81,9 +81,9 @@ def test_the_plan_is_the_cheapest_of_all_sequences(monkeypatch):
             assert torso(found["torso"]) == pytest.approx(min(map(torso, sequences)), rel=1e-9)
             for chain in CHAINS[1:]:
 
-                def limb(frames, chain=chain, known=known, wanted=wanted, found=found, price=price):
+                def limb(frames, chain=chain, known=known, wanted=wanted, found=found):
                     return (sequence_cost(known[chain], wanted[chain], frames)
-                            + price * (np.array(frames) != found["torso"]).sum())
+                            + retrieval.PRICE[chain] * (np.array(frames) != found["torso"]).sum())
 
                 assert limb(found[chain]) == pytest.approx(min(map(limb, sequences)), rel=1e-9)
 
@@ -91,7 +91,7 @@ def test_the_plan_is_the_cheapest_of_all_sequences(monkeypatch):
 def test_a_high_price_takes_the_whole_body_from_one_frame(target, monkeypatch):
     poses = [target.skeleton(index) for index in (5, 9, 30)]
     for price, kinds in ((1e6, 1), (0.0, 2)):
-        monkeypatch.setattr(retrieval, "PRICE", price)
+        monkeypatch.setattr(retrieval, "PRICE", dict.fromkeys(CHAINS[1:], price))
         known = LimbWarp(target.first(24))  # what is asked for was not all seen
         known.prepare(track_of(poses))
         most = max(len(set(known.frames_for(pose).values())) for pose in poses)

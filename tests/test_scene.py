@@ -60,6 +60,26 @@ def test_with_a_moving_camera_the_plate_is_one_real_frame_without_its_person():
     assert np.median(away[masks[8] > 0]) < 12 and (away > 60).mean() < 0.03
 
 
+def test_with_a_moving_camera_the_shadow_beside_the_person_fades_from_the_plate():
+    wide = (room(3, 960, 320) // 2 + 100).astype(np.uint8)
+    frames, masks, shadows = [], [], []
+    for number in range(16):
+        frame, mask, shadow = wide[:, 12 * number:12 * number + 480].copy(), *np.zeros((2, 320, 480), np.uint8)
+        left = 300 - 16 * number
+        cv2.rectangle(mask, (left, 60), (left + 50, 280), 255, -1)
+        cv2.rectangle(shadow, (left + 51, 200), (left + 65, 280), 255, -1)  # partly beyond the grown mask
+        frame[shadow > 0] //= 2
+        frame[mask > 0] = (0, 200, 0)
+        frames.append(frame)
+        masks.append(mask)
+        shadows.append(shadow > 0)
+    plate, still = background(frames, masks)
+    real = wide[:, 12 * 8:12 * 8 + 480].astype(int)
+    left, was = (np.abs(each.astype(int) - real)[shadows[8]].mean() for each in (plate, frames[8]))
+    assert not still and left < 0.3 * was
+    assert np.array_equal(plate[:, 320:], real[:, 320:])  # far from her, it is the real frame
+
+
 @pytest.mark.parametrize("box", [(40, 10, 100), (0, 0, 160), (-20, -40, 240), (60, 0, 200)])
 def test_put_gives_the_videos_size_and_blends_only_inside_the_picture(box):
     plate = room()
