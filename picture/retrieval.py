@@ -142,8 +142,8 @@ class BodyChooser:
 
     The body is a tree whose root is the torso. First the torso's frames are chosen; each other chain adds to a frame's
     cost its own error there or, if this is less, its least error in any frame and its PRICE. Then the frames of each
-    other chain are chosen, where a frame that is not the torso's costs its PRICE. Each of these choices is the cheapest one for
-    the whole shot among its candidates.
+    other chain are chosen, where a frame that is not the torso's costs its PRICE. Each of these choices is the cheapest
+    one for the whole shot among its candidates.
     """
 
     def __init__(self, known):
