@@ -35,6 +35,15 @@ def landmark_point(joints, landmark):
     return joints[..., landmark, :] if isinstance(landmark, int) else joints[..., landmark, :].mean(-2)
 
 
+def mirrored(joints):
+    """The poses (..., 33, 3) in canvas units, as a mirror beside the canvas shows them: what was left is right."""
+    joints = joints.copy()
+    joints[..., 0] = 1 - joints[..., 0]
+    for left, right in SIDES:
+        joints[..., left + right, :] = joints[..., right + left, :]
+    return joints
+
+
 def body_lengths(joints):
     """(N,): the length of each body of a track (N, 33, 3), in the picture plane, from the nose to the ankles."""
     chain = np.stack([landmark_point(joints, landmark) for landmark in (NOSE, SHOULDERS, HIPS, KNEES, ANKLES)])

@@ -1,11 +1,14 @@
 """Limb-wise warping: the body comes from the frames of the target where it looked most alike, carried to its place.
 
 The body has six chains (torso, head, arms, legs) of twelve parts. retrieval.py chooses the frame for each chain, mostly
-one for all. Each part of it is carried to the pose that is asked for, on a mesh that follows the bones (skinning.py),
-and drawn, far to near, over the background. Every pixel is a real one, so the picture is sharp; every limb goes where
-it is asked to go, so it moves smoothly. In the line of Video-based Characters (Xu et al., SIGGRAPH 2011: coherent
-retrieval, then warping) and of Balakrishnan et al. (CVPR 2018: a warp for each limb, over a background). Nothing is
-learned here: GenWarp.py, GEN_TYPE 5, refines the result.
+one for all. A frame may also be taken mirrored, because few targets turn to both sides. Each part of it is carried to
+the pose that is asked for, on a mesh that follows the bones (skinning.py), and drawn, far to near, over the background.
+Every pixel is a real one, so the picture is sharp; every limb goes where it is asked to go, so it moves smoothly. In
+the line of Video-based Characters (Xu et al., SIGGRAPH 2011: coherent retrieval, then warping) and of Balakrishnan et
+al. (CVPR 2018: a warp for each limb, over a background). Nothing is learned here: GenWarp.py, GEN_TYPE 5, refines the
+result.
+
+Frames are named by their number. A number that is higher by the number of the target's frames names the mirrored one.
 """
 
 from collections import OrderedDict
@@ -17,13 +20,14 @@ from scipy.ndimage import percentile_filter
 from scipy.spatial import cKDTree
 from tqdm import tqdm
 
-from motion.body import body_height, body_lengths, landmark_point
+from motion.body import body_lengths, landmark_point, mirrored
 from picture.canvas import resize
 from picture.generator import Generator
-from picture.retrieval import CHAINS, BodyChooser, overlap, shapes
+from picture.retrieval import CHAINS, OTHER_SIDE, BodyChooser, overlap, shapes
 from picture.skinning import LABELS, NUMBER, PARTS, PARTS_OF, cut, inverse_maps, skinned
 
 OVERLAP = 0.05  # cost, as a squared error of a shape, of one body height of overlap with other limbs
+MIRROR = 0.002  # cost of a chain that comes from a mirrored frame
 BLUR = 0.003  # cost of a chain that shows nothing but blur
 COMPARED = 40  # frames with which a frame's sharpness is compared
 SHARP = 80  # percentile of their sharpness that counts as sharp
@@ -58,16 +62,20 @@ class LimbWarp(Generator):
         self._target, self.size, self._most = target, size or target.size, kept
         self._step = -(-self.size // MAPS)  # pixels of the picture for one of the maps and of the cover
         self.plate = resize(target.canvas_plate, self.size)
-        self._height = body_height(target.joints)  # of the skeletons that are asked for
+        # Each frame counts twice: as it is, and mirrored.
+        self._joints = np.concatenate([target.joints, mirrored(target.joints)])
         # The body's height in each frame of the target, which changes as the person comes closer or the camera zooms.
-        self._heights = percentile_filter(body_lengths(target.joints), ZOOM, int(2 * NEARBY * target.fps) + 1,
-                                          mode="nearest")
+        heights = percentile_filter(body_lengths(target.joints), ZOOM, int(2 * NEARBY * target.fps) + 1, mode="nearest")
+        self._heights = np.tile(heights, 2)
+        self._height = float(np.median(heights))  # of the skeletons that are asked for
+        turned = np.repeat([0, np.sqrt(MIRROR)], len(target))
         known = {}
         for chain in CHAINS:
-            own = shapes(target.joints, chain, self._heights)
-            # How much other limbs overlap a chain, and its blur, are further numbers of its shape. No blur is wanted.
-            overlaps = np.sqrt(OVERLAP * overlap(target.joints, chain, self._heights))
-            known[chain] = np.column_stack([own, overlaps, self._blur(chain, own)])
+            own = shapes(self._joints, chain, self._heights)
+            # How much other limbs overlap a chain, its blur, and whether it is mirrored are further numbers of its
+            # shape. No blur and no mirror is wanted.
+            overlaps = np.sqrt(OVERLAP * overlap(self._joints, chain, self._heights))
+            known[chain] = np.column_stack([own, overlaps, self._blur(chain, own), turned])
         self._chooser = BodyChooser(known)
         self._planned = {}  # of each announced pose, as bytes: {chain: frame}
         self._kept = OrderedDict()
@@ -97,8 +105,9 @@ class LimbWarp(Generator):
 
     def some_frames(self, joints, allowed, rng):
         """{chain: number of the target's frame} for `joints` (33, 3), chosen as for one pose alone, but at random
-        among the best ones. allowed: bool (frames,), which frames may be chosen; rng: a numpy Generator."""
-        return self._chooser.some(self._wanted_one(joints), allowed, rng)
+        among the best ones, none of them mirrored. allowed: bool (frames,), which frames may be chosen; rng: a numpy
+        Generator."""
+        return self._chooser.some(self._wanted_one(joints), np.append(allowed, np.zeros_like(allowed)), rng)
 
     def draw(self, joints, frames):
         """(picture, cover, mask) of the frames {chain: frame} carried to `joints` (33, 3). picture: uint8 S x S x 3 BGR
@@ -123,10 +132,10 @@ class LimbWarp(Generator):
         return picture, cover, mask
 
     def _wanted(self, joints):
-        """{chain: float (N, D)}: what is looked for: the shapes in poses (N, 33, 3), without blur."""
+        """{chain: float (N, D)}: what is looked for: the shapes in poses (N, 33, 3), without blur or mirror."""
         return {chain: np.column_stack([shapes(joints, chain, self._height),
-                                        np.sqrt(OVERLAP * overlap(joints, chain, self._height)), np.zeros(len(joints))])
-                for chain in CHAINS}
+                                        np.sqrt(OVERLAP * overlap(joints, chain, self._height)),
+                                        np.zeros((len(joints), 2))]) for chain in CHAINS}
 
     def _wanted_one(self, joints):
         """{chain: float (D,)}: the same for one pose (33, 3)."""
@@ -135,7 +144,8 @@ class LimbWarp(Generator):
     def _blur(self, chain, own):
         """(N,): the square root of what a chain's blur costs in each frame of the target. Its sharpness is compared
         with that of frames in which its shape (N, D) is alike, because cloth is not as sharp as a face."""
-        sharpness = self._target.sharpness[:, CHAINS.index(chain)]
+        sharpness = np.concatenate([self._target.sharpness[:, CHAINS.index(name)]
+                                    for name in (chain, OTHER_SIDE.get(chain, chain))])
         _, alike = cKDTree(own).query(own, np.arange(1, min(COMPARED, len(own)) + 1))
         best = np.maximum(np.percentile(sharpness[alike], SHARP, axis=1), 1e-6)
         return np.sqrt(BLUR) * np.clip(1 - sharpness / best, 0, 1)
@@ -143,19 +153,26 @@ class LimbWarp(Generator):
     def _frame(self, index):
         """The Frame of the target's frame number `index`."""
         if index not in self._kept:
-            image, corner = self._target.person(index)
+            image, corner, mask = self._person(index)
             full = np.array(image.shape[1::-1])
             if self.size < self._target.size:
                 shrunk = np.maximum(np.round(full * self.size / self._target.size), 1).astype(int)
                 image = cv2.resize(image, shrunk.tolist(), interpolation=cv2.INTER_AREA)
-            mask = self._target.mask(index, LABELS).astype(np.float32) / 255
             scale = self._target.size * np.array(image.shape[1::-1]) / full
-            parts = cut(mask, self._target.joints[index], self._heights[index])
+            parts = cut(mask.astype(np.float32) / 255, self._joints[index], self._heights[index])
             self._kept[index] = Frame(image, scale, np.array(corner) / self._target.size, parts)
             if len(self._kept) > self._most:
                 self._kept.popitem(last=False)
         self._kept.move_to_end(index)
         return self._kept[index]
+
+    def _person(self, index):
+        """(image, (left, top), mask) of frame number `index`, as VideoSkeleton.person and .mask give them."""
+        mirror, number = divmod(index, len(self._target))
+        (image, (left, top)), mask = self._target.person(number), self._target.mask(number, LABELS)
+        if not mirror:
+            return image, (left, top), mask
+        return cv2.flip(image, 1), (self._target.size - left - image.shape[1], top), cv2.flip(mask, 1)
 
     def _depth(self, part, joints):
         """The order of drawing: a larger depth is farther away. The detector's depth of the legs is unreliable, so they
@@ -168,7 +185,7 @@ class LimbWarp(Generator):
     def _maps(self, index, joints):
         """(12, 2, 3): the affine maps, in canvas units, that carry PARTS from frame number `index` to the pose
         `joints`."""
-        there, size = self._target.joints[index], self._height / self._heights[index]
+        there, size = self._joints[index], self._height / self._heights[index]
         bones = [[[landmark_point(pose, end)[:2] for end in part[:2]] for part in PARTS.values()]
                  for pose in (there, joints)]
         maps = bone_maps(*np.array(bones), size)

@@ -12,6 +12,7 @@ from motion.body import landmark_point
 from Skeleton import HIPS, NOSE, SHOULDERS
 
 CHAINS = ("torso", "head", "left arm", "right arm", "left leg", "right leg")
+OTHER_SIDE = {"left arm": "right arm", "right arm": "left arm", "left leg": "right leg", "right leg": "left leg"}
 # The shape of a chain: vectors (to landmark, from landmark, weight). A pair stands for the point between two landmarks.
 SHAPES = {
     "torso": [(11, HIPS, 1), (12, HIPS, 1), (23, HIPS, 1), (24, HIPS, 1)],

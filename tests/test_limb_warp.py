@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from conftest import moved, track_of
 
+from motion.body import mirrored
 from picture import limb_warp, retrieval
 from picture.limb_warp import LimbWarp, bone_maps, similarity
 from picture.retrieval import CHAINS, BodyChooser, FrameChooser, shapes
@@ -45,11 +46,29 @@ def test_a_zoom_of_the_camera_is_undone(target):
     near, half = LimbWarp(target), LimbWarp(far)
     for chain in CHAINS:
         one, two = (warp._chooser._choosers[chain].known for warp in (near, half))
-        shape = slice(0, -2)  # the roots of overlap and blur, behind it, are less exact near zero
+        shape = slice(0, -3)  # the roots of overlap and blur, behind it, are less exact near zero
         assert np.allclose(one[:, shape], two[:, shape], atol=1e-5) and np.allclose(one ** 2, two ** 2, atol=1e-5)
     half._height = near._height  # a zoom in one shot: the skeletons asked for are as large as in the others
     one, two = (warp._maps(5, target.joints[9])[:, :, :2] for warp in (near, half))
     assert np.allclose(two, 2 * one, atol=1e-4)
+
+
+def test_a_mirrored_frame_is_drawn_as_a_mirror_shows_it(target, monkeypatch):
+    monkeypatch.setattr(limb_warp, "MIRROR", 0.0)
+    monkeypatch.setattr(limb_warp, "BLUR", 0.0)
+    generator, count = LimbWarp(target), len(target)
+    for index in (3, 17):
+        joints = target.joints[index]
+        there = mirrored(joints)
+        assert np.allclose(mirrored(there), joints) and np.allclose(there[11, 0], 1 - joints[12, 0])
+        generator.prepare(track_of([Skeleton(there, np.ones(33))]))
+        # Nothing fits as well as that frame in the mirror.
+        assert generator.frames_for(Skeleton(there, np.ones(33)))["torso"] == count + index
+        picture, _, mask = generator.draw(joints, dict.fromkeys(CHAINS, index))
+        other, _, other_mask = generator.draw(there, dict.fromkeys(CHAINS, count + index))
+        both, either = ((mask > 0) & (other_mask[:, ::-1] > 0), (mask > 0) | (other_mask[:, ::-1] > 0))
+        assert both.sum() / either.sum() > 0.97
+        assert np.abs(picture.astype(int) - other[:, ::-1])[both].mean() < 3
 
 
 def sequence_cost(known, wanted, frames):
