@@ -27,7 +27,8 @@ from picture.retrieval import CHAINS, OTHER_SIDE, BodyChooser, overlap, shapes
 from picture.skinning import LABELS, NUMBER, PARTS, PARTS_OF, cut, inverse_maps, skinned
 
 OVERLAP = 0.05  # cost, as a squared error of a shape, of one body height of overlap with other limbs
-MIRROR = 0.002  # cost of a chain that comes from a mirrored frame
+# Cost of a chain that comes from a mirrored frame. A mirrored arm on a body that is not shows the wrong sleeve.
+MIRROR = dict.fromkeys(CHAINS, 0.002) | {"left arm": 0.006, "right arm": 0.006}
 BLUR = 0.003  # cost of a chain that shows nothing but blur
 COMPARED = 40  # frames with which a frame's sharpness is compared
 SHARP = 80  # percentile of their sharpness that counts as sharp
@@ -68,14 +69,14 @@ class LimbWarp(Generator):
         heights = percentile_filter(body_lengths(target.joints), ZOOM, int(2 * NEARBY * target.fps) + 1, mode="nearest")
         self._heights = np.tile(heights, 2)
         self._height = float(np.median(heights))  # of the skeletons that are asked for
-        turned = np.repeat([0, np.sqrt(MIRROR)], len(target))
         known = {}
         for chain in CHAINS:
             own = shapes(self._joints, chain, self._heights)
             # How much other limbs overlap a chain, its blur, and whether it is mirrored are further numbers of its
             # shape. No blur and no mirror is wanted.
             overlaps = np.sqrt(OVERLAP * overlap(self._joints, chain, self._heights))
-            known[chain] = np.column_stack([own, overlaps, self._blur(chain, own), turned])
+            known[chain] = np.column_stack([own, overlaps, self._blur(chain, own),
+                                            np.repeat([0, np.sqrt(MIRROR[chain])], len(target))])
         self._chooser = BodyChooser(known)
         self._planned = {}  # of each announced pose, as bytes: {chain: frame}
         self._kept = OrderedDict()

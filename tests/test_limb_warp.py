@@ -54,7 +54,7 @@ def test_a_zoom_of_the_camera_is_undone(target):
 
 
 def test_a_mirrored_frame_is_drawn_as_a_mirror_shows_it(target, monkeypatch):
-    monkeypatch.setattr(limb_warp, "MIRROR", 0.0)
+    monkeypatch.setattr(limb_warp, "MIRROR", dict.fromkeys(CHAINS, 0.0))
     monkeypatch.setattr(limb_warp, "BLUR", 0.0)
     generator, count = LimbWarp(target), len(target)
     for index in (3, 17):
