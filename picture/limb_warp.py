@@ -8,7 +8,7 @@ the line of Video-based Characters (Xu et al., SIGGRAPH 2011: coherent retrieval
 al. (CVPR 2018: a warp for each limb, over a background). Nothing is learned here: GenWarp.py, GEN_TYPE 5, refines the
 result.
 
-Frames are named by their number. A number that is higher by the number of the target's frames names the mirrored one.
+Of a target with N frames, frame number i + N is frame number i in the mirror.
 """
 
 from collections import OrderedDict
@@ -27,7 +27,8 @@ from picture.retrieval import CHAINS, OTHER_SIDE, BodyChooser, overlap, shapes
 from picture.skinning import LABELS, NUMBER, PARTS, PARTS_OF, cut, inverse_maps, skinned
 
 OVERLAP = 0.05  # cost, as a squared error of a shape, of one body height of overlap with other limbs
-# Cost of a chain that comes from a mirrored frame. A mirrored arm on a body that is not shows the wrong sleeve.
+# Cost of a chain that comes from a mirrored frame. Clothes differ from left to right, so beside a torso that is not
+# mirrored, a mirrored arm shows the wrong sleeve.
 MIRROR = dict.fromkeys(CHAINS, 0.002) | {"left arm": 0.006, "right arm": 0.006}
 BLUR = 0.003  # cost of a chain that shows nothing but blur
 COMPARED = 40  # frames with which a frame's sharpness is compared
@@ -72,8 +73,8 @@ class LimbWarp(Generator):
         known = {}
         for chain in CHAINS:
             own = shapes(self._joints, chain, self._heights)
-            # How much other limbs overlap a chain, its blur, and whether it is mirrored are further numbers of its
-            # shape. No blur and no mirror is wanted.
+            # Beside its shape, a chain is known by how much other limbs overlap it, by its blur, and by whether it is
+            # mirrored. Neither blur nor a mirrored frame is wanted.
             overlaps = np.sqrt(OVERLAP * overlap(self._joints, chain, self._heights))
             known[chain] = np.column_stack([own, overlaps, self._blur(chain, own),
                                             np.repeat([0, np.sqrt(MIRROR[chain])], len(target))])
@@ -133,7 +134,7 @@ class LimbWarp(Generator):
         return picture, cover, mask
 
     def _wanted(self, joints):
-        """{chain: float (N, D)}: what is looked for: the shapes in poses (N, 33, 3), without blur or mirror."""
+        """{chain: float (N, D)}: what is looked for: the shapes in poses (N, 33, 3), without blur and not mirrored."""
         return {chain: np.column_stack([shapes(joints, chain, self._height),
                                         np.sqrt(OVERLAP * overlap(joints, chain, self._height)),
                                         np.zeros((len(joints), 2))]) for chain in CHAINS}
@@ -145,6 +146,7 @@ class LimbWarp(Generator):
     def _blur(self, chain, own):
         """(N,): the square root of what a chain's blur costs in each frame of the target. Its sharpness is compared
         with that of frames in which its shape (N, D) is alike, because cloth is not as sharp as a face."""
+        # In the mirror, the left arm is the right arm of the frame.
         sharpness = np.concatenate([self._target.sharpness[:, CHAINS.index(name)]
                                     for name in (chain, OTHER_SIDE.get(chain, chain))])
         _, alike = cKDTree(own).query(own, np.arange(1, min(COMPARED, len(own)) + 1))

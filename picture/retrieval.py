@@ -25,8 +25,8 @@ SHAPES = {
 DEPTH = 0.35  # weight of z in a shape, because the detector is less sure of it
 CANDIDATES = 64  # frames that are considered for a chain in each pose
 ALIKE = 6  # in training, frames are taken from this many most similar ones, at random
-# Cost of a chain that comes from another frame than the torso. Trousers, skirts and hems go over from the torso to the
-# legs, and a seam is seen there; arms and heads are joined to it by little, and their poses vary most.
+# Cost of a chain that comes from another frame than the torso. Hems, skirts and trousers cover parts of both the torso
+# and the legs, so a seam between them is easily seen. Arms and head have narrow joints, and their poses vary most.
 PRICE = {"head": 0.001, "left arm": 0.001, "right arm": 0.001, "left leg": 0.015, "right leg": 0.015}
 CONTINUITY = 0.3  # cost of a change of the shape's error from one pose to the next
 SWITCH = 0.002  # cost of going on with another frame than the one that follows in the video

@@ -15,7 +15,7 @@ SAMPLES = 64  # frames, at most, that the plate is made of
 MOST_BYTES = 256e6  # memory, at most, that these frames may take
 PERSON = 0.15  # of 1: where a mask is above this, the person may be
 GROW = 1 / 80  # share of the picture by which masks are grown, for hair and soft edges
-AROUND = 0.06  # share of the picture around the person over which one real frame goes over into the others
+AROUND = 0.06  # share of the picture: how wide the soft edge of what is painted over is, around the person's mask
 FEW = 3  # frames that must show a place before their median is believed
 STILL = 0.02  # share of the background, at most, that differs from the plate where the camera stands still
 LEVELS = 24  # of 255: a larger difference counts as different
@@ -70,8 +70,8 @@ def _median(frames, people, where=None):
 
 def _one_frame(frames, people):
     """(plate, empty): the middle frame, whose person is painted over with what other frames show there after they were
-    aligned to it by their background, and where none shows anything. Around her, where her shadow may lie, one goes
-    over into the other."""
+    aligned to it by their background, and where none shows anything. The paint has a soft edge, which takes in the
+    shadow beside the person and leaves no outline."""
     middle = len(frames) // 2
     size, reference = frames[0].shape[1::-1], people[middle] > 0
     marks = [_features(frame, person) for frame, person in zip(frames, people, strict=True)]

@@ -53,6 +53,15 @@ def test_a_zoom_of_the_camera_is_undone(target):
     assert np.allclose(two, 2 * one, atol=1e-4)
 
 
+def test_a_few_frames_from_near_do_not_make_the_parts_of_the_others_wider(target, monkeypatch):
+    monkeypatch.setattr(limb_warp, "NEARBY", 0.2)  # the clip is short
+    zoomed = copy.copy(target)
+    zoomed.joints = target.joints.copy()
+    zoomed.joints[-len(target) // 4:] *= np.float32(1.5)
+    # Most frames are as large as what is asked for: a frame carried to its own pose stays as it is.
+    assert np.allclose(LimbWarp(zoomed)._maps(5, zoomed.joints[5])[:, :, :2], np.eye(2), atol=0.03)
+
+
 def test_a_mirrored_frame_is_drawn_as_a_mirror_shows_it(target, monkeypatch):
     monkeypatch.setattr(limb_warp, "MIRROR", dict.fromkeys(CHAINS, 0.0))
     monkeypatch.setattr(limb_warp, "BLUR", 0.0)
