@@ -1,22 +1,29 @@
 """The target's scene without the person, and a generated person put back into it.
 
 `background` makes the plate, a clean picture of the scene, and `Scene.put` makes frames of the target video's own size.
-If the camera stood still, the plate is the median of what is seen behind the person. If it moved, the plate is one real
-frame, whose person is painted over with what other frames show there after they were aligned to it. The person then
-moves in a still, sharp scene: a median would be blurred, and the retrieved frames' scenes would jump.
+If the camera stood still, the plate is what is mostly seen behind the person over time. If it moved, the plate is one
+real frame, whose person is painted over with what other frames show there after they were aligned to it. The person
+then moves in a still, sharp scene: an average of moving frames would be blurred, and the retrieved frames' scenes would
+jump. What no frame shows is filled with texture from around it (inpainting.py).
 """
+
+import functools
 
 import cv2
 import numpy as np
 
 from picture.canvas import faded
+from picture.inpainting import fill
 
 SAMPLES = 64  # frames, at most, that the plate is made of
 MOST_BYTES = 256e6  # memory, at most, that these frames may take
 PERSON = 0.15  # of 1: where a mask is above this, the person may be
 GROW = 1 / 80  # share of the picture by which masks are grown, for hair and soft edges
 AROUND = 0.06  # share of the picture: how wide the soft edge of what is painted over is, around the person's mask
-FEW = 3  # frames that must show a place before their median is believed
+LIT = 0.7  # quantile of what a place shows over time: above the median (0.5), because the person's shadow only darkens
+FEW = 3  # frames that must show a place before it is believed
+SELDOM = 0.1  # share of the frames that must show it where the camera stands still: fewer ones show fringes of masks
+LIKE = 15  # aligned frames that are used at a place: those that moved least, because near and far things move apart
 STILL = 0.02  # share of the background, at most, that differs from the plate where the camera stands still
 LEVELS = 24  # of 255: a larger difference counts as different
 SURE_BACKGROUND = 40  # of 255: below this a mask is background
@@ -33,23 +40,20 @@ def background(frames, masks):
     """
     grow = 2 * round(max(masks[0].shape) * GROW) + 1
     people = [cv2.dilate((mask > PERSON * 255).astype(np.uint8), np.ones((grow, grow), np.uint8)) for mask in masks]
-    plate, empty = _median(frames, people)
-    if empty.any():  # where the person nearly always stands, the masks are used without growing them
-        close, nothing = _median(frames, [(mask > 127).astype(np.uint8) for mask in masks], empty)
-        plate[empty], empty = close[empty], nothing
+    plate, empty = _behind(frames, people, max(SELDOM * len(frames), min(FEW, len(frames))))
     off = [(cv2.absdiff(frame, plate).max(2) > LEVELS)[(person == 0) & ~empty].mean()
            for frame, person in zip(frames, people, strict=True) if not person.all()]
     still = not off or float(np.median(off)) < STILL
     if not still:
         plate, empty = _one_frame(frames, people)
-    return cv2.inpaint(plate, empty.astype(np.uint8), 5, cv2.INPAINT_TELEA) if empty.any() else plate, still
+    return fill(plate, empty) if empty.any() else plate, still
 
 
-def _median(frames, people, where=None):
-    """(median, empty) of each pixel over the frames in which no person covers it.
+def _behind(frames, people, few, where=None):
+    """(plate, empty): the LIT quantile of each pixel over the frames in which no person covers it.
 
-    people: list of uint8 H x W, above 0 where the person is; where: bool H x W, the only pixels to do (None: all).
-    Returns uint8 H x W x 3 and bool H x W, True where fewer than FEW frames show the pixel.
+    people: list of uint8 H x W, above 0 where the person is; few: frames that must show a pixel; where: bool H x W, the
+    only pixels to do (None: all). Returns uint8 H x W x 3 and bool H x W, True where too few frames show the pixel.
     """
     plate, empty = np.zeros_like(frames[0]), np.zeros(frames[0].shape[:2], bool)
     where = np.ones_like(empty) if where is None else where
@@ -58,13 +62,13 @@ def _median(frames, people, where=None):
         chosen = where[rows]
         covered = np.stack([person[rows][chosen] > 0 for person in people])  # (frames, pixels)
         seen = (~covered).sum(0)
-        middle = (np.maximum(seen - 1, 0) // 2)[:, None]
+        rank = (np.maximum(seen - 1, 0) * LIT).astype(int)[:, None]
         for channel in range(3):
             levels = np.stack([frame[rows, :, channel][chosen] for frame in frames]).astype(np.int16)
             levels[covered] = 256  # these are sorted behind all levels that count
             levels = np.sort(np.ascontiguousarray(levels.T), 1)  # numpy sorts 16 bits three times as fast as 8
-            plate[rows, :, channel][chosen] = np.take_along_axis(levels, middle, 1)[:, 0]
-        empty[rows][chosen] = seen < min(FEW, len(frames))
+            plate[rows, :, channel][chosen] = np.take_along_axis(levels, rank, 1)[:, 0]
+        empty[rows][chosen] = seen < few
     return plate, empty
 
 
@@ -74,20 +78,36 @@ def _one_frame(frames, people):
     shadow beside the person and leaves no outline."""
     middle = len(frames) // 2
     size, reference = frames[0].shape[1::-1], people[middle] > 0
+    corners = np.float32([[[0, 0], [size[0], 0], [0, size[1]], list(size)]])
     marks = [_features(frame, person) for frame, person in zip(frames, people, strict=True)]
-    moved, hidden = [], []
+    border, moved, hidden, ways = _border(frames), [], [], []
     for number, (frame, person) in enumerate(zip(frames, people, strict=True)):
         matrix = None if number == middle else _alignment(marks[number], marks[middle])
         if matrix is not None:
             moved.append(cv2.warpAffine(frame, matrix, size))
-            hidden.append(cv2.warpAffine(person, matrix, size, flags=cv2.INTER_NEAREST, borderValue=1))
+            covered = cv2.warpAffine(person, matrix, size, flags=cv2.INTER_NEAREST, borderValue=1)
+            hidden.append(covered | (cv2.warpAffine(border, matrix, size, flags=cv2.INTER_NEAREST) & ~border))
+            ways.append(np.abs(cv2.transform(corners, matrix) - corners).max())
     if not moved:
         return frames[middle].copy(), reference
     away = cv2.distanceTransform((~reference).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
     share = np.clip(1 - away / (AROUND * max(size)), 0, 1).astype(np.float32)
-    behind, empty = _median(moved, hidden, share > 0)
+    count = np.zeros(reference.shape, np.uint8)  # frames that show a pixel, of the less moved ones
+    for number in np.argsort(ways):
+        hidden[number] |= (count >= LIKE).astype(np.uint8)
+        count += hidden[number] == 0
+    behind, empty = _behind(moved, hidden, min(FEW, len(moved)), share > 0)
     share[empty] = 0
     return cv2.blendLinear(behind, frames[middle], share, 1 - share), empty & reference
+
+
+def _border(frames):
+    """uint8 H x W, 1 where nothing ever changes, from the picture's edge on: a border that does not move with the
+    camera."""
+    change = functools.reduce(np.maximum, (cv2.absdiff(frame, frames[0]).max(2) for frame in frames))
+    same = np.pad((change < LEVELS).astype(np.uint8), 1, constant_values=1)
+    labels = cv2.connectedComponents(same, connectivity=4)[1]
+    return cv2.dilate((labels == labels[0, 0])[1:-1, 1:-1].astype(np.uint8), np.ones((5, 5), np.uint8))
 
 
 def _features(frame, person):

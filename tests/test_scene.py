@@ -106,3 +106,26 @@ def test_a_mask_takes_the_person_and_leaves_the_scene_to_the_last_level():
     assert (frame[40:80, 70:110] == 250).all()
     frame[40:80, 70:110] = plate[40:80, 70:110]
     assert np.array_equal(frame, plate)
+
+
+def test_the_plate_of_a_still_camera_has_no_shadow_where_it_is_seen_without_one_at_times():
+    scene = np.full((160, 240, 3), 150, np.uint8)
+    frames, masks = walk(scene, 20)
+    for number, frame in enumerate(frames):
+        if number % 5 < 3:  # the ground lies in the shadow in most frames
+            frame[140:155, 60:90] = 90
+    plate, still = background(frames, masks)
+    assert still and np.abs(plate[140:155, 60:90].astype(int) - 150).max() <= 1
+
+
+def test_a_border_that_stays_where_it_is_does_not_move_into_the_scene():
+    wide, frames, masks = room(3, 480) // 2, [], []
+    for number in range(16):
+        frame, mask = wide[:, 10 * max(number - 8, 0):][:, :240].copy(), np.zeros((160, 240), np.uint8)
+        frame[:, :60] = frame[:, -30:] = 255
+        cv2.rectangle(mask, (80, 30), (105, 140), 255, -1)
+        frame[mask > 0] = (0, 200, 0)
+        frames.append(frame)
+        masks.append(mask)
+    plate, still = background(frames, masks)
+    assert not still and (plate[:, 63:-33] < 180).all()
