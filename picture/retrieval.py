@@ -29,7 +29,7 @@ ALIKE = 6  # in training, frames are taken from this many most similar ones, at 
 # and the legs, so a seam between them is easily seen. Arms and head have narrow joints, and their poses vary most.
 PRICE = {"head": 0.001, "left arm": 0.001, "right arm": 0.001, "left leg": 0.015, "right leg": 0.015}
 CONTINUITY = 0.3  # cost of a change of the shape's error from one pose to the next
-SWITCH = 0.002  # cost of going on with another frame than the one that follows in the video
+SWITCH = 0.006  # cost of going on with another frame than the one that follows in the video
 NEAR = 0.13  # body heights: limbs that are nearer to each other than this overlap in the picture
 ARM_JOINTS = (13, 14, 15, 16, 19, 20)  # elbows, wrists and index fingers
 
