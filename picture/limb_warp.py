@@ -35,6 +35,7 @@ COMPARED = 40  # frames with which a frame's sharpness is compared
 SHARP = 80  # percentile of their sharpness that counts as sharp
 ZOOM = 80  # percentile of the body's lengths that tells its height in a frame: it grows as the camera zooms in
 NEARBY = 2.0  # seconds before and after a frame over which that percentile is taken
+FINE = 640  # pixels: in a larger picture, how opaque it is changes so slowly that every second pixel is enough
 MAPS = 160  # pixels, at most, of the maps that say where the picture's pixels come from, before they are enlarged
 LENGTHEN = (0.6, 1.5)  # least and most stretch of a part along its bone, beside the change of the body's height
 WIDEN = (0.9, 1.1)  # least and most stretch across the bone
@@ -63,6 +64,7 @@ class LimbWarp(Generator):
     def __init__(self, target, size=None, kept=KEPT):
         self._target, self.size, self._most = target, size or target.size, kept
         self._step = -(-self.size // MAPS)  # pixels of the picture for one of the maps and of the cover
+        self._coarse = 1 if self.size <= FINE else 2  # pixels of the picture for one of what tells how opaque it is
         self.plate = resize(target.canvas_plate, self.size)
         # Each frame counts twice: as it is, and mirrored.
         self._joints = np.concatenate([target.joints, mirrored(target.joints)])
@@ -126,11 +128,9 @@ class LimbWarp(Generator):
         drawn.sort(key=lambda item: -item[0])
         goals = [skinned(part, own) * (self.size / self._step) - 0.5 for *_, part, own in drawn]
         places = inverse_maps([part for *_, part, _ in drawn], goals, small) if drawn else []
-        for (_, frame, part, _), goal, own in zip(drawn, goals, places, strict=True):
-            left, top = np.clip(np.floor(goal.min(0)), 0, small).astype(int)
-            right, bottom = np.clip(np.ceil(goal.max(0)) + 1, 0, small).astype(int)
-            if right > left and bottom > top:
-                self._draw(picture, cover, mask, frame, part, own[top:bottom, left:right], left, top)
+        for (_, frame, part, _), (left, top, own) in zip(drawn, places, strict=True):
+            if own.size:
+                self._draw(picture, cover, mask, frame, part, own, left, top)
         return picture, cover, mask
 
     def _wanted(self, joints):
@@ -201,7 +201,7 @@ class LimbWarp(Generator):
         the pixels of the cover come from, in canvas units; left, top: where these pixels begin in the cover."""
         into_mask = places * LABELS - np.float32([part.corner[0] + 0.5, part.corner[1] + 0.5])
         coarse = cv2.remap(part.cover, into_mask, None, cv2.INTER_LINEAR, borderValue=-1)
-        x, y, width, height = cv2.boundingRect((coarse > -1).astype(np.uint8))
+        x, y, width, height = cv2.boundingRect((coarse > -0.5).astype(np.uint8))
         if not width:
             return
         x, y = max(x - 1, 0), max(y - 1, 0)  # a margin, since only some pixels were looked at
@@ -212,10 +212,10 @@ class LimbWarp(Generator):
         left, top, size = (np.multiply(each, self._step) for each in (left, top, places.shape[1::-1]))
         inside = np.s_[top:min(top + size[1], self.size), left:min(left + size[0], self.size)]
         into_image = (places - frame.corner.astype(np.float32)) * frame.scale.astype(np.float32) - np.float32(0.5)
-        into_mask, into_image = (cv2.resize(each, size)[:self.size - top, :self.size - left]
-                                 for each in (into_mask, into_image))
-        share = cv2.remap(part.cover, into_mask, None, cv2.INTER_LINEAR, borderValue=-1)
-        np.clip(share, 0, 1, out=share)
+        share = cv2.remap(part.cover, cv2.resize(into_mask, -(-size // self._coarse)), None, cv2.INTER_LINEAR,
+                          borderValue=-1)
+        share = cv2.resize(share.clip(0, 1), size)[:self.size - top, :self.size - left]
+        into_image = cv2.resize(into_image, size)[:self.size - top, :self.size - left]
         mask[inside] |= cv2.compare(share, 0, cv2.CMP_GT)
         colours = cv2.remap(frame.image, into_image, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
         picture[inside] = cv2.blendLinear(colours, np.ascontiguousarray(picture[inside]), share, 1 - share)

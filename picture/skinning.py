@@ -139,8 +139,9 @@ def skinned(part, maps):
 
 
 def inverse_maps(parts, goals, size):
-    """float32 (P, size, size, 2): for each of the `parts` (a list of Part), from which place each pixel comes that its
-    mesh covers when its vertices are carried to `goals` (a list of (V, 2)), and NOWHERE for other pixels.
+    """[(left, top, places)] of the `parts` (a list of Part): places, float32 h x w x 2, tells for the pixels of a box
+    that begins at (left, top) in a picture of `size` x `size` from which place each of them comes that the part's mesh
+    covers when its vertices are carried to `goals` (a list of (V, 2)). It is NOWHERE for the other pixels.
 
     goals: in pixels, the middle of the first pixel at 0. Of several triangles that cover a pixel, the last one counts.
     A triangle that was turned over is not drawn.
@@ -155,7 +156,10 @@ def inverse_maps(parts, goals, size):
     low, high = np.ceil(corners.min(1)).astype(np.int32), np.floor(corners.max(1)).astype(np.int32)
     drawn = (area > 1e-6) & (low <= high).all(1) & (low < size).all(1) & (high >= 0).all(1)
     large = np.where(drawn, np.searchsorted(BUCKETS, (high - low).max(1) + 1), len(BUCKETS))
-    places = np.full((len(parts), size, size, 2), NOWHERE, np.float32)
+    corner = np.array([np.clip(np.floor(goal.min(0)), 0, size) for goal in goals]).astype(np.int32)
+    extent = np.array([np.clip(np.ceil(goal.max(0)) + 1, 0, size) for goal in goals]).astype(np.int32) - corner
+    begin = np.cumsum([0, *extent.prod(1)])
+    places = np.full((begin[-1], 2), NOWHERE, np.float32)  # of all boxes, one after the other
     for number, bucket in enumerate(BUCKETS):
         chosen, pixels = np.flatnonzero(large == number), np.arange(bucket, dtype=np.int32)
         if not len(chosen):
@@ -168,9 +172,12 @@ def inverse_maps(parts, goals, size):
         inside &= ((x >= 0) & (x < size))[:, None] & ((y >= 0) & (y < size))[:, :, None]
         which, row, column = np.nonzero(inside)
         b, c, which, origin = b[inside][:, None], c[inside][:, None], chosen[which], origins[chosen[which]]
-        places[layer[which], low[which, 1] + row, low[which, 0] + column] = (
+        box = layer[which]
+        (left, top), width = corner[box].T, extent[box, 0]
+        places[begin[box] + (low[which, 1] + row - top) * width + low[which, 0] + column - left] = (
             origin[:, 0] + (origin[:, 1] - origin[:, 0]) * b + (origin[:, 2] - origin[:, 0]) * c)
-    return places
+    return [(left, top, places[start:stop].reshape(height, width, 2)) for (left, top), (width, height), start, stop
+            in zip(corner.tolist(), extent.tolist(), begin[:-1], begin[1:], strict=True)]
 
 
 def bone_segment(joints, part):
