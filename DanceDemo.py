@@ -13,7 +13,6 @@ frame rate and sound. 'q' in the window quits. The poses of both videos are foun
 """
 
 import contextlib
-import itertools
 import json
 import os
 import subprocess
@@ -122,13 +121,13 @@ def open_source(args):
 
 
 def open_show(args, source, target, generator):
-    """(iterator of the Moments, the Track that they show or, for a webcam, its reader). source: a VideoReader or a
+    """(generator of the Moments, the Track that they show or, for a webcam, its reader). source: a VideoReader or a
     Track. The poses of a video are found first, where they are not in the cache."""
     video = isinstance(source, VideoReader)
     if video and source.live:
         if args.save_motion:
             raise UserError("the motion of a webcam is not kept; record a video and give it as --source")
-        return itertools.islice(live_moments(source, target, generator), args.max_frames), source
+        return live_moments(source, target, generator, args.max_frames), source
     track = load_track(source.source) if video else source
     if args.save_motion:
         track.save(args.save_motion)
@@ -204,6 +203,7 @@ def main():
         generator = GENERATORS[args.gen_type].make(target, args.checkpoint, **options)
         begin = time.perf_counter()
         shown, motion = open_show(args, source, target, generator)
+        stack.enter_context(contextlib.closing(shown))
         pose_seconds = time.perf_counter() - begin
         log = write_show(args, shown, motion, source)
         log.stage_ms["pose"] += pose_seconds * 1e3

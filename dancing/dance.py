@@ -1,25 +1,29 @@
 """The dance: the target's frames in the poses of a source, a whole video at once or a webcam live."""
 
+import itertools
 import time
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
 
+from common.ahead import ahead
 from motion.detector import PoseDetector
 from motion.retargeting import LiveRetargeting
 from picture.scene import Scene
 from Skeleton import Skeleton
 
 LAYOUTS = ("side-by-side", "result")
-HIGHEST_SOURCE = 720  # pixels: a source's frames are reduced to this height before they are drawn on
+HIGHEST_SOURCE = 720  # pixels: beside a higher result, the source is shown no higher than this
 
 
 @dataclass(frozen=True, eq=False)
 class Moment:
-    """One frame of a dance: the time in seconds since the first one; the source's frame, uint8 H x W x 3 BGR, or None
-    where it is not shown; whether the detector saw the source person in that very frame; the source's Skeleton, or None
-    where nobody is; the same in canvas units; the target's frame, uint8 H x W x 3 BGR; milliseconds spent on it."""
+    """One frame of a dance: the time in seconds since the first one; the source's frame with its skeleton, uint8 H x W
+    x 3 BGR, or None where it is not shown; whether the detector saw the source person in that very frame; the source's
+    Skeleton, or None where nobody is; the same in canvas units; the target's frame, uint8 H x W x 3 BGR; milliseconds
+    of work on it. Stages may overlap in time."""
 
     seconds: float
     source: np.ndarray | None
@@ -57,47 +61,69 @@ def dance(placed, target, generator):
 
 
 def moments(track, placed, target, generator, source=None):
-    """Yield the Moment of each frame of the steady Track `track` of a source, `placed` on the target.
+    """Yield the Moment of each frame of the steady Track `track` of a source, `placed` on the target. Close this
+    generator before `source`: threads read and draw some frames ahead.
 
-    source: a VideoReader of the source's frames, or None where they are not shown.
+    source: a VideoReader of the source's frames, or None where they are not shown. It may have fewer frames than when
+    its poses were found; then the dance ends with it.
     """
-    images, frames = dance(placed, target, generator), None if source is None else iter(source)
-    for number in range(len(placed)):
-        start = time.perf_counter()
-        frame = None if frames is None else next(frames, None)
-        if frames is not None and frame is None:  # the video has fewer frames than when its poses were found
-            return
-        read = time.perf_counter()
-        image = next(images)
-        yield Moment(float(track.seconds[number]), frame, bool(track.found[number]), track.skeleton(number),
-                     placed.skeleton(number), image, (read - start) * 1e3, 0.0, (time.perf_counter() - read) * 1e3)
+    skeletons = (track.skeleton(number) for number in range(len(track)))
+    with ExitStack() as stack:
+        images = stack.enter_context(closing(ahead(_timed(dance(placed, target, generator)))))
+        frames = itertools.repeat((None, 0.0))
+        if source is not None:
+            height = min(target.frame_size[1], HIGHEST_SOURCE)
+            shown = (draw_source(frame, skeleton, height) for frame, skeleton in zip(source, skeletons, strict=False))
+            frames = stack.enter_context(closing(ahead(_timed(shown))))
+        for number, (image, generate_ms), (frame, read_ms) in zip(range(len(placed)), images, frames, strict=False):
+            yield Moment(float(track.seconds[number]), frame, bool(track.found[number]), track.skeleton(number),
+                         placed.skeleton(number), image, read_ms, 0.0, generate_ms)
 
 
-def live_moments(reader, target, generator):
-    """Yield the Moment of each frame that the webcam of `reader` (a VideoReader) gives. Each pose is placed and drawn
-    at once; only the detector's One-Euro filter (Casiez et al., CHI 2012) smooths it."""
+def live_moments(reader, target, generator, most=None):
+    """Yield the Moment of each frame, `most` of them at most, that the webcam of `reader` (a VideoReader) gives. Each
+    pose is placed and drawn at once; only the detector's One-Euro filter (Casiez et al., CHI 2012) smooths it."""
     retargeting, stage = LiveRetargeting(target), Stage(target, generator)
+    height = min(target.frame_size[1], HIGHEST_SOURCE)
     with PoseDetector(fps=reader.fps) as detector:
         start = time.perf_counter()
-        for seconds, frame in reader.timed():
+        for seconds, frame in itertools.islice(reader.timed(), most):
             arrived = time.perf_counter()
             pose = detector.detect(frame, seconds)[0]
             detected = time.perf_counter()
             placed = None if pose is None else retargeting.place(pose)
             image = stage.show(placed)
-            yield Moment(seconds, frame, pose is not None, pose, placed, image, (arrived - start) * 1e3,
-                         (detected - arrived) * 1e3, (time.perf_counter() - detected) * 1e3)
+            yield Moment(seconds, draw_source(frame, pose, height), pose is not None, pose, placed, image,
+                         (arrived - start) * 1e3, (detected - arrived) * 1e3, (time.perf_counter() - detected) * 1e3)
             start = time.perf_counter()
+
+
+def draw_source(frame, skeleton, height):
+    """A source's frame (uint8 H x W x 3 BGR) at this height in pixels, with its Skeleton, if there is one."""
+    # On a small frame it is drawn before the frame is enlarged, since there the lines cost less.
+    frame = _resize_to_height(frame, min(len(frame), height)).copy()
+    return _resize_to_height(frame if skeleton is None else skeleton.draw(frame), height)
 
 
 def compose(moment, layout):
     """The picture (uint8 H x W x 3 BGR) of a Moment. layout: one of LAYOUTS."""
     if layout == "result" or moment.source is None:
         return moment.image
-    frame, height = moment.source, moment.image.shape[0]
-    frame = _resize_to_height(frame, min(len(frame), HIGHEST_SOURCE))
-    frame = frame.copy() if moment.pose is None else moment.pose.draw(frame.copy())
-    return np.hstack([_resize_to_height(frame, height), moment.image])
+    height, (below, width) = len(moment.image), moment.source.shape[:2]
+    picture = np.empty((height, width + moment.image.shape[1], 3), np.uint8)
+    picture[:, width:] = moment.image
+    top = (height - below) // 2  # beside a higher result, the source is in the middle
+    picture[top:top + below, :width] = moment.source
+    picture[:top, :width] = picture[top + below:, :width] = 0
+    return picture
+
+
+def _timed(items):
+    """Yield (item, milliseconds that it took) of an iterator."""
+    items, start = iter(items), time.perf_counter()
+    for item in items:
+        yield item, (time.perf_counter() - start) * 1e3
+        start = time.perf_counter()
 
 
 def _resize_to_height(image, height):

@@ -28,6 +28,8 @@ STILL = 0.02  # share of the background, at most, that differs from the plate wh
 LEVELS = 24  # of 255: a larger difference counts as different
 SURE_BACKGROUND = 40  # of 255: below this a mask is background
 SURE_PERSON = 215  # of 255: above this a mask is the person; between the two, person and scene are blended
+# float32 (256,): how opaque the person is for each level of a mask
+SHARES = np.clip((np.arange(256, dtype=np.float32) - SURE_BACKGROUND) / (SURE_PERSON - SURE_BACKGROUND), 0, 1)
 BORDER = 1 / 24  # share of the canvas at its border that is blended into the scene
 FEATURES = 1500  # points, at most, that are compared to align two frames
 FOUND = 12  # points, at least, that must agree on the alignment
@@ -165,8 +167,8 @@ class Scene:
             place = np.s_[top:bottom, left:right]
             share = self._fade[place]
             if mask is not None:
-                sure = self._enlarge(mask, left, top, right, bottom, cv2.INTER_LINEAR).astype(np.float32)
-                share = share * np.clip((sure - SURE_BACKGROUND) / (SURE_PERSON - SURE_BACKGROUND), 0, 1)
+                person = cv2.LUT(self._enlarge(mask, left, top, right, bottom, cv2.INTER_LINEAR), SHARES)
+                share = person if share.min() == 1 else person * share
             image = self._enlarge(image, left, top, right, bottom, cv2.INTER_CUBIC)
             frame[place] = cv2.blendLinear(image, np.ascontiguousarray(frame[place]), share, 1 - share)
         return frame
