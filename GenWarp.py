@@ -172,7 +172,7 @@ class WarpDataset(PoseDataset):
 
 class GenWarp(LimbWarp):
     """Generator 5 for a target (VideoSkeleton), refined by the network of its checkpoint. device: see pick_device;
-    size: pixels of what is generated, by default the canvas's. Raises UserError where this target has no checkpoint."""
+    size: pixels of what is generated, see LimbWarp. Raises UserError where this target has no checkpoint."""
 
     name = "GenWarp"
 

@@ -21,7 +21,7 @@ from scipy.spatial import cKDTree
 from tqdm import tqdm
 
 from motion.body import body_lengths, landmark_point, mirrored
-from picture.canvas import resize
+from picture.canvas import crop
 from picture.generator import Generator
 from picture.retrieval import CHAINS, OTHER_SIDE, BodyChooser, overlap, shapes
 from picture.skinning import LABELS, NUMBER, PARTS, PARTS_OF, cut, inverse_maps, skinned
@@ -36,6 +36,7 @@ SHARP = 80  # percentile of their sharpness that counts as sharp
 ZOOM = 80  # percentile of the body's lengths that tells its height in a frame: it grows as the camera zooms in
 NEARBY = 2.0  # seconds before and after a frame over which that percentile is taken
 FINE = 640  # pixels: in a larger picture, how opaque it is changes so slowly that every second pixel is enough
+LARGEST = 1920  # pixels: a larger canvas is drawn at the size of the stored pictures
 MAPS = 160  # pixels, at most, of the maps that say where the picture's pixels come from, before they are enlarged
 LENGTHEN = (0.6, 1.5)  # least and most stretch of a part along its bone, beside the change of the body's height
 WIDEN = (0.9, 1.1)  # least and most stretch across the bone
@@ -57,15 +58,17 @@ class Frame:
 class LimbWarp(Generator):
     """Draws a target (a VideoSkeleton) limb by limb.
 
-    size: pixels of the image, by default those of the canvas. kept: how many frames of the target stay in memory.
+    size: pixels of the image; by default, up to LARGEST, those of the canvas in the video, so that nothing is enlarged
+    later. kept: how many frames of the target stay in memory.
     `prepare` plans whole shots. A skeleton that was not announced goes on from the one that was drawn before it.
     """
 
     def __init__(self, target, size=None, kept=KEPT):
-        self._target, self.size, self._most = target, size or target.size, kept
+        self._target, self._most, side = target, kept, target.box[2]
+        self.size = size or (side if side <= LARGEST else target.size)
         self._step = -(-self.size // MAPS)  # pixels of the picture for one of the maps and of the cover
         self._coarse = 1 if self.size <= FINE else 2  # pixels of the picture for one of what tells how opaque it is
-        self.plate = resize(target.canvas_plate, self.size)
+        self.plate = crop(target.plate, target.box, self.size)
         # Each frame counts twice: as it is, and mirrored.
         self._joints = np.concatenate([target.joints, mirrored(target.joints)])
         # The body's height in each frame of the target, which changes as the person comes closer or the camera zooms.
