@@ -23,13 +23,37 @@ from tqdm import tqdm
 from motion.body import body_lengths, landmark_point, mirrored
 from picture.canvas import crop
 from picture.generator import Generator
-from picture.retrieval import CHAINS, OTHER_SIDE, BodyChooser, overlap, shapes
-from picture.skinning import LABELS, NUMBER, PARTS, PARTS_OF, cut, inverse_maps, skinned
+from picture.retrieval import CHAINS, OTHER_SIDE, UNDER, BodyChooser, overlap, shapes
+from picture.skinning import (
+    ARMS,
+    BEHIND_ARMS,
+    LABELS,
+    NUMBER,
+    PARTS,
+    PARTS_OF,
+    Part,
+    bone_maps,
+    cut,
+    inverse_maps,
+    similarity,
+    skinned,
+)
 
 OVERLAP = 0.05  # cost, as a squared error of a shape, of one body height of overlap with other limbs
 # Cost of a chain that comes from a mirrored frame. Clothes differ from left to right, so beside a torso that is not
 # mirrored, a mirrored arm shows the wrong sleeve.
 MIRROR = dict.fromkeys(CHAINS, 0.002) | {"left arm": 0.006, "right arm": 0.006}
+BEHIND = ("torso", "left leg", "right leg")  # chains whose shapes tell what the body looks like behind the arms
+UNCOVERED = 1.0  # the same as OVERLAP, for the frame that shows this
+CLOSE = 2.0  # radii from its bone up to which a part of this frame is taken
+FILLED = 1.2  # radii up to which, where this frame shows nothing either, the part is drawn with the arm before it
+BELOW = 0.001  # what is drawn below a part is so much farther away than the part, in canvas units
+DOUBT = 0.1  # cost of a joint of a chain that the detector did not see at all
+SURE = 0.9  # visibility from which a joint is not in doubt
+# Joints of which the detector must be sure. The torso is in doubt with the arms, since it shows an arm that was found
+# elsewhere.
+DOUBTED = {"torso": (13, 14, 15, 16), "head": (), "left arm": (13, 15), "right arm": (14, 16), "left leg": (25, 27),
+           "right leg": (26, 28)}
 BLUR = 0.003  # cost of a chain that shows nothing but blur
 COMPARED = 40  # frames with which a frame's sharpness is compared
 SHARP = 80  # percentile of their sharpness that counts as sharp
@@ -38,9 +62,6 @@ NEARBY = 2.0  # seconds before and after a frame over which that percentile is t
 FINE = 640  # pixels: in a larger picture, how opaque it is changes so slowly that every second pixel is enough
 LARGEST = 1920  # pixels: a larger canvas is drawn at the size of the stored pictures
 MAPS = 160  # pixels, at most, of the maps that say where the picture's pixels come from, before they are enlarged
-LENGTHEN = (0.6, 1.5)  # least and most stretch of a part along its bone, beside the change of the body's height
-WIDEN = (0.9, 1.1)  # least and most stretch across the bone
-SCALE = (0.8, 1.25)  # least and most scale of head and torso as a whole
 KEPT = 64  # frames whose parts stay in memory, about 1 MB each for a person of 300 x 1000 pixels
 
 
@@ -53,6 +74,18 @@ class Frame:
     scale: np.ndarray
     corner: np.ndarray
     parts: dict
+
+
+@dataclass(frozen=True, eq=False)
+class Layer:
+    """A part that is drawn. depth: in canvas units, larger is farther away; frame: the Frame of the Part; cover: the
+    part's, or less; maps: (12, 2, 3), see LimbWarp._maps."""
+
+    depth: float
+    frame: Frame
+    part: Part
+    cover: np.ndarray
+    maps: np.ndarray
 
 
 class LimbWarp(Generator):
@@ -78,11 +111,13 @@ class LimbWarp(Generator):
         known = {}
         for chain in CHAINS:
             own = shapes(self._joints, chain, self._heights)
-            # Beside its shape, a chain is known by how much other limbs overlap it, by its blur, and by whether it is
-            # mirrored. Neither blur nor a mirrored frame is wanted.
+            # Beside its shape, a chain is known by how much other limbs overlap it, by its blur, by doubt, and by
+            # whether it is mirrored. Of the last three, nothing is wanted.
             overlaps = np.sqrt(OVERLAP * overlap(self._joints, chain, self._heights))
-            known[chain] = np.column_stack([own, overlaps, self._blur(chain, own),
+            known[chain] = np.column_stack([own, overlaps, self._blur(chain, own), self._doubt(chain),
                                             np.repeat([0, np.sqrt(MIRROR[chain])], len(target))])
+        uncovered = np.sqrt(UNCOVERED * overlap(self._joints, "torso", self._heights))
+        known[UNDER] = np.column_stack([known[chain][:, :-4] for chain in BEHIND] + [uncovered, known["torso"][:, -3:]])
         self._chooser = BodyChooser(known)
         self._planned = {}  # of each announced pose, as bytes: {chain: frame}
         self._kept = OrderedDict()
@@ -95,7 +130,7 @@ class LimbWarp(Generator):
             if len(joints):
                 frames = self._chooser.plan(self._wanted(joints))
                 for number, pose in enumerate(joints):
-                    self._planned[pose.tobytes()] = {chain: int(frames[chain][number]) for chain in CHAINS}
+                    self._planned[pose.tobytes()] = {chain: int(found[number]) for chain, found in frames.items()}
         self._chooser.forget()
 
     def generate(self, skeleton):
@@ -120,27 +155,44 @@ class LimbWarp(Generator):
         """(picture, cover, mask) of the frames {chain: frame} carried to `joints` (33, 3). picture: uint8 S x S x 3 BGR
         over the plate; cover: float32 s x s, at most MAPS pixels, how far each place belongs to the person, in [0, 1];
         mask: uint8 S x S, 255 wherever anything was drawn."""
-        drawn, maps = [], {frame: self._maps(frame, joints) for frame in set(frames.values())}
-        for chain, parts in PARTS_OF.items():
-            frame = self._frame(frames[chain])
-            drawn += [(self._depth(part, joints), frame, frame.parts[part], maps[frames[chain]])
-                      for part in parts if part in frame.parts]
-        small = -(-self.size // self._step)
+        layers, small = self._layers(joints, frames), -(-self.size // self._step)
         picture, cover = self.plate.copy(), np.zeros((small, small), np.float32)
         mask = np.zeros((self.size, self.size), np.uint8)
-        drawn.sort(key=lambda item: -item[0])
-        goals = [skinned(part, own) * (self.size / self._step) - 0.5 for *_, part, own in drawn]
-        places = inverse_maps([part for *_, part, _ in drawn], goals, small) if drawn else []
-        for (_, frame, part, _), (left, top, own) in zip(drawn, places, strict=True):
+        goals = [skinned(layer.part, layer.maps) * (self.size / self._step) - 0.5 for layer in layers]
+        places = inverse_maps([layer.part for layer in layers], goals, small) if layers else []
+        for layer, (left, top, own) in zip(layers, places, strict=True):
             if own.size:
-                self._draw(picture, cover, mask, frame, part, own, left, top)
+                self._draw(picture, cover, mask, layer, own, left, top)
         return picture, cover, mask
 
+    def _layers(self, joints, frames):
+        """[Layer], far ones first, of the frames {chain: frame} carried to `joints` (33, 3)."""
+        layers, lacking, maps = [], [], {number: self._maps(number, joints) for number in set(frames.values())}
+        for chain, parts in PARTS_OF.items():
+            frame, number = self._frame(frames[chain]), frames[chain]
+            # An arm that comes from another frame must not be seen in this one, too.
+            elsewhere = [arm for arm in ARMS if frames[arm] != number]
+            for name in (name for name in parts if name in frame.parts):
+                part, depth = frame.parts[name], self._depth(name, joints)
+                cover = part.without(elsewhere) if name in BEHIND_ARMS else part.cover
+                layers.append(Layer(depth, frame, part, cover, maps[number]))
+                if (cover < np.minimum(part.cover, 1)).any():
+                    lacking.append((name, depth + BELOW))
+                    layers.append(Layer(depth + 2 * BELOW, frame, part, part.within(FILLED), maps[number]))
+        if lacking:
+            number = frames[UNDER]
+            frame = self._frame(number)
+            layers += [Layer(depth, frame, part := frame.parts[name], part.within(CLOSE, ARMS), maps[number])
+                       for name, depth in lacking if name in frame.parts]
+        return sorted(layers, key=lambda layer: -layer.depth)
+
     def _wanted(self, joints):
-        """{chain: float (N, D)}: what is looked for: the shapes in poses (N, 33, 3), without blur and not mirrored."""
-        return {chain: np.column_stack([shapes(joints, chain, self._height),
-                                        np.sqrt(OVERLAP * overlap(joints, chain, self._height)),
-                                        np.zeros((len(joints), 2))]) for chain in CHAINS}
+        """{chain: float (N, D)}: what is looked for: the shapes in poses (N, 33, 3), without blur and doubt, and not
+        mirrored."""
+        shown, nothing = {chain: shapes(joints, chain, self._height) for chain in CHAINS}, np.zeros((len(joints), 4))
+        return {chain: np.column_stack([own, np.sqrt(OVERLAP * overlap(joints, chain, self._height)), nothing[:, 1:]])
+                for chain, own in shown.items()} | {
+                    UNDER: np.column_stack([*(shown[chain] for chain in BEHIND), nothing])}
 
     def _wanted_one(self, joints):
         """{chain: float (D,)}: the same for one pose (33, 3)."""
@@ -155,6 +207,13 @@ class LimbWarp(Generator):
         _, alike = cKDTree(own).query(own, np.arange(1, min(COMPARED, len(own)) + 1))
         best = np.maximum(np.percentile(sharpness[alike], SHARP, axis=1), 1e-6)
         return np.sqrt(BLUR) * np.clip(1 - sharpness / best, 0, 1)
+
+    def _doubt(self, chain):
+        """(N,): the square root of what it costs that the detector was not sure where the chain's joints are, in each
+        frame of the target."""
+        seen = np.concatenate([self._target.visibility[:, DOUBTED[name]]
+                               for name in (chain, OTHER_SIDE.get(chain, chain))])
+        return np.sqrt(DOUBT * (np.clip(SURE - seen, 0, 1) ** 2).sum(1))
 
     def _frame(self, index):
         """The Frame of the target's frame number `index`."""
@@ -199,11 +258,12 @@ class LimbWarp(Generator):
             maps[NUMBER[part]] = similarity(there[some, :2], joints[some, :2], size)
         return maps
 
-    def _draw(self, picture, cover, mask, frame, part, places, left, top):
-        """Draw a Part of a Frame, in place, onto picture, cover and mask. places: float32 h x w x 2, where in the Frame
-        the pixels of the cover come from, in canvas units; left, top: where these pixels begin in the cover."""
-        into_mask = places * LABELS - np.float32([part.corner[0] + 0.5, part.corner[1] + 0.5])
-        coarse = cv2.remap(part.cover, into_mask, None, cv2.INTER_LINEAR, borderValue=-1)
+    def _draw(self, picture, cover, mask, layer, places, left, top):
+        """Draw a Layer, in place, onto picture, cover and mask. places: float32 h x w x 2, where in its Frame the
+        pixels of the cover come from, in canvas units; left, top: where these pixels begin in the cover."""
+        frame, shown, corner = layer.frame, layer.cover, layer.part.corner
+        into_mask = places * LABELS - np.float32([corner[0] + 0.5, corner[1] + 0.5])
+        coarse = cv2.remap(shown, into_mask, None, cv2.INTER_LINEAR, borderValue=-1)
         x, y, width, height = cv2.boundingRect((coarse > -0.5).astype(np.uint8))
         if not width:
             return
@@ -215,39 +275,10 @@ class LimbWarp(Generator):
         left, top, size = (np.multiply(each, self._step) for each in (left, top, places.shape[1::-1]))
         inside = np.s_[top:min(top + size[1], self.size), left:min(left + size[0], self.size)]
         into_image = (places - frame.corner.astype(np.float32)) * frame.scale.astype(np.float32) - np.float32(0.5)
-        share = cv2.remap(part.cover, cv2.resize(into_mask, -(-size // self._coarse)), None, cv2.INTER_LINEAR,
+        share = cv2.remap(shown, cv2.resize(into_mask, -(-size // self._coarse)), None, cv2.INTER_LINEAR,
                           borderValue=-1)
         share = cv2.resize(share.clip(0, 1), size)[:self.size - top, :self.size - left]
         into_image = cv2.resize(into_image, size)[:self.size - top, :self.size - left]
         mask[inside] |= cv2.compare(share, 0, cv2.CMP_GT)
         colours = cv2.remap(frame.image, into_image, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
         picture[inside] = cv2.blendLinear(colours, np.ascontiguousarray(picture[inside]), share, 1 - share)
-
-
-def similarity(start, end, size=1.0):
-    """2 x 3: the rotation, scale and shift that lay points (N, 2) on others with the least squared error (Umeyama 1991,
-    in the plane). The scale stays within SCALE times `size`."""
-    middle, goal = start.mean(0), end.mean(0)
-    a, b = start - middle, end - goal
-    spread = max((a * a).sum(), 1e-9)
-    turn = np.array([(a * b).sum(), (a[:, 0] * b[:, 1] - a[:, 1] * b[:, 0]).sum()]) / spread
-    scale = max(np.linalg.norm(turn), 1e-9)
-    cosine, sine = turn / scale * np.clip(scale, SCALE[0] * size, SCALE[1] * size)
-    turn = np.array([[cosine, -sine], [sine, cosine]])
-    return np.column_stack([turn, goal - turn @ middle])
-
-
-def bone_maps(starts, goals, size=1.0):
-    """(P, 2, 3): the maps that lay the middles of bones on those of others and turn them in their directions. starts,
-    goals: (P, 2, 2), the ends of the bones. A map stretches along its bone within LENGTHEN and across it within WIDEN,
-    both times `size`."""
-    old, new = (np.diff(ends, axis=1)[:, 0] for ends in (starts, goals))
-    lengths = np.maximum(np.linalg.norm(old, axis=1), 1e-6)
-    stretch = np.linalg.norm(new, axis=1) / lengths / size
-    angle = np.arctan2(new[:, 1], new[:, 0]) - np.arctan2(old[:, 1], old[:, 0])
-    along = old / lengths[:, None]
-    across = np.stack([-along[:, 1], along[:, 0]], 1)
-    scale = sum(np.clip(stretch, *limits)[:, None, None] * (axis[:, :, None] * axis[:, None])
-                for limits, axis in ((LENGTHEN, along), (WIDEN, across)))
-    turn = size * np.stack([np.cos(angle), -np.sin(angle), np.sin(angle), np.cos(angle)], 1).reshape(-1, 2, 2) @ scale
-    return np.concatenate([turn, goals.mean(1)[:, :, None] - turn @ starts.mean(1)[:, :, None]], 2)

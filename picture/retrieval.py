@@ -27,6 +27,7 @@ CANDIDATES = 64  # frames that are considered for a chain in each pose
 ALIKE = 6  # in training, frames are taken from this many most similar ones, at random
 # Cost of a chain that comes from another frame than the torso. Hems, skirts and trousers cover parts of both the torso
 # and the legs, so a seam between them is easily seen. Arms and head have narrow joints, and their poses vary most.
+UNDER = "under"  # beside the chains: what torso and legs look like behind the arms
 PRICE = {"head": 0.001, "left arm": 0.001, "right arm": 0.001, "left leg": 0.015, "right leg": 0.015}
 CONTINUITY = 0.3  # cost of a change of the shape's error from one pose to the next
 SWITCH = 0.006  # cost of going on with another frame than the one that follows in the video
@@ -139,17 +140,18 @@ class FrameChooser:
 
 
 class BodyChooser:
-    """Chooses the frames of all chains. known: {chain: float (frames, D)}, as FrameChooser takes them.
+    """Chooses the frames of all chains, and of UNDER. known: {chain: float (frames, D)}, as FrameChooser takes them.
 
     The body is a tree whose root is the torso. First the torso's frames are chosen; each other chain adds to a frame's
     cost its own error there or, if this is less, its least error in any frame and its PRICE. Then the frames of each
     other chain are chosen, where a frame that is not the torso's costs its PRICE. Each of these choices is the cheapest
-    one for the whole shot among its candidates.
+    one for the whole shot among its candidates. The frames of UNDER have no price.
     """
 
     def __init__(self, known):
         self._choosers = {chain: FrameChooser(values) for chain, values in known.items()}
-        self._whole = cKDTree(np.concatenate(list(known.values()), 1))  # to find frames of bodies that are alike
+        # To find frames of bodies that are alike.
+        self._whole = cKDTree(np.concatenate([known[chain] for chain in CHAINS], 1))
 
     def forget(self):
         """The next pose need not go on from the one before."""
@@ -166,7 +168,8 @@ class BodyChooser:
             steps = (_limb_step(chain, pose[chain], near[chain], root)
                      for pose, near, root in zip(poses, nearest, chosen["torso"], strict=True))
             chosen[chain] = self._choosers[chain].path(steps)
-        return chosen
+        steps = ((pose[UNDER], near[UNDER][1], _free) for pose, near in zip(poses, nearest, strict=True))
+        return chosen | {UNDER: self._choosers[UNDER].path(steps)}
 
     def choose(self, wanted):
         """{chain: frame} for one more pose, whose shapes are {chain: (D,)}."""
@@ -175,7 +178,7 @@ class BodyChooser:
         for chain in CHAINS[1:]:
             step = _limb_step(chain, wanted[chain], nearest[chain], chosen["torso"])
             chosen[chain] = self._choosers[chain].choose(*step)
-        return chosen
+        return chosen | {UNDER: self._choosers[UNDER].choose(wanted[UNDER], nearest[UNDER][1], _free)}
 
     def some(self, wanted, allowed, rng):
         """{chain: frame} for one pose by the same costs, at random among the ALIKE cheapest frames. allowed: bool
@@ -188,8 +191,8 @@ class BodyChooser:
             return int(costs.argsort()[rng.integers(min(ALIKE, allowed.sum()))])
 
         torso = pick(errors["torso"] + sum(np.minimum(errors[chain], elsewhere[chain]) for chain in CHAINS[1:]))
-        return {"torso": torso} | {chain: torso if errors[chain][torso] <= elsewhere[chain] else pick(errors[chain])
-                                   for chain in CHAINS[1:]}
+        return {"torso": torso, UNDER: pick(errors[UNDER])} | {
+            chain: torso if errors[chain][torso] <= elsewhere[chain] else pick(errors[chain]) for chain in CHAINS[1:]}
 
     def _nearest(self, wanted):
         """{chain: (squared errors, frames)} of a pose, as FrameChooser.nearest gives them."""
@@ -197,7 +200,7 @@ class BodyChooser:
 
     def _root_step(self, wanted, nearest):
         """The step (see FrameChooser.path) of the torso for a pose, by what `_nearest` gives."""
-        whole = np.concatenate([wanted[chain] for chain in self._choosers])
+        whole = np.concatenate([wanted[chain] for chain in CHAINS])
         alike = self._whole.query(whole, np.arange(1, min(CANDIDATES, self._whole.n) + 1))[1]
 
         def cost(frames):
@@ -205,6 +208,11 @@ class BodyChooser:
                                   PRICE[chain] + nearest[chain][0][0]) for chain in CHAINS[1:])
 
         return wanted["torso"], np.concatenate([nearest["torso"][1], alike]), cost
+
+
+def _free(frames):
+    """No cost for any of the frames (K,)."""
+    return np.zeros(len(frames))
 
 
 def _limb_step(chain, wanted, nearest, root):

@@ -29,6 +29,8 @@ PARTS_OF = {
     "left arm": ["left upper arm", "left forearm"], "right arm": ["right upper arm", "right forearm"],
     "left leg": ["left thigh", "left shin", "left foot"], "right leg": ["right thigh", "right shin", "right foot"],
 }
+ARMS = {"left arm": "left forearm", "right arm": "right forearm"}
+BEHIND_ARMS = ("torso", "left thigh", "right thigh")  # parts before which the forearms often are
 NUMBER = {part: number for number, part in enumerate(PARTS)}
 # (part, part, the joint between them, body heights around it in which they move together)
 JOINTS = (
@@ -42,7 +44,11 @@ LABELS = 192  # pixels of the canvas for the masks of parts, which are enlarged 
 CELL = 4  # of these pixels: the distance of a mesh's vertices
 HEM = 0.1  # torso lengths below the hips down to which clothes move with the torso
 SHARED = 0.35  # radii by which a part goes on below its neighbour
+BESIDE_ARM = 1.3  # radii from a forearm: what is nearer to it may show the arm, whatever part it belongs to
 REACH = 4.0  # radii from the bone at which a part ends
+LENGTHEN = (0.6, 1.5)  # least and most stretch of a part along its bone, beside the change of the body's height
+WIDEN = (0.9, 1.1)  # least and most stretch across the bone
+SCALE = (0.8, 1.25)  # least and most scale of head and torso as a whole
 BLEND = 0.8  # radii over which the motion of one part goes over into the neighbour's
 SOLID = (0.35, 0.65)  # values of a mask between which a part goes from invisible to opaque
 NEARLY = 1e-4  # share of a triangle: a pixel that is outside by so little is still inside
@@ -57,13 +63,24 @@ class Part:
     """One part of a body in one frame. cover: float32 h x w, in LABELS pixels, from which the part is drawn where it is
     above 0, and fully where it is 1 or more; corner: (x, y) of the cover in these pixels; places: float32 (V, 2), the
     mesh's vertices in canvas units; weights: float32 (V, 12), how much each vertex moves with each of PARTS, 1 in all;
-    triangles: int (T, 3), each clockwise."""
+    triangles: int (T, 3), each clockwise; away: float32 h x w, how far the cover's pixels are from the bone, in its
+    radii; from_arms: {side: float32 h x w}, the same from the forearm of each of ARMS."""
 
     cover: np.ndarray
     corner: tuple
     places: np.ndarray
     weights: np.ndarray
     triangles: np.ndarray
+    away: np.ndarray
+    from_arms: dict
+
+    def without(self, arms):
+        """The cover without what is close to the forearms of these sides, some of ARMS."""
+        return functools.reduce(np.minimum, (_edge(self.from_arms[arm] - BESIDE_ARM) for arm in arms), self.cover)
+
+    def within(self, radii, arms=()):
+        """The same, only up to so many radii from the bone."""
+        return np.minimum(self.without(arms), _edge(radii - self.away))
 
 
 def cut(person, joints, height):
@@ -86,7 +103,8 @@ def cut(person, joints, height):
     shown = cv2.warpAffine(person, np.float32([[1, 0, -corner[0]], [0, 1, -corner[1]]]), size)
     for part, own in zip(PARTS, away, strict=True):
         mask = shown * np.clip((nearest - own) / SHARED + 1, 0, 1) * np.clip((REACH - own) * 2, 0, 1)
-        seen = (mask > SOLID[0]).astype(np.uint8)
+        seen = _attached(mask > SOLID[0], own)
+        mask[(seen == 0) & (mask > SOLID[0])] = 0
         x, y, width, below = cv2.boundingRect(seen)
         if width:
             box = np.s_[y - 1:y + below + 1, x - 1:x + width + 1]  # one more pixel, so that it ends softly
@@ -94,8 +112,22 @@ def cut(person, joints, height):
             cells = cv2.resize(seen.astype(np.float32), (columns, rows), interpolation=cv2.INTER_AREA)
             cells = cv2.dilate(cells, np.ones((3, 3), np.uint8)) > 0  # a margin of one cell
             places, own_weights, triangles = _mesh(cells, grid, weights[NUMBER[part]])
-            parts[part] = Part(cover, (corner[0] + x - 1, corner[1] + y - 1), places, own_weights, triangles)
+            from_arms = {arm: away[NUMBER[forearm]][box] for arm, forearm in ARMS.items()}
+            parts[part] = Part(cover, (corner[0] + x - 1, corner[1] + y - 1), places, own_weights, triangles, own[box],
+                               from_arms)
     return parts
+
+
+def _edge(inside):
+    """A cover for a part that ends where `inside`, a distance in radii, is 0."""
+    return (np.clip(inside / SHARED + 0.5, 0, 1) - SOLID[0]) / (SOLID[1] - SOLID[0])
+
+
+def _attached(seen, away):
+    """uint8: those pieces of what is seen of a part (bool h x w) that touch it. away: distances from its bone. A piece
+    that lies apart belongs to something else, or to a limb that the detector has found elsewhere."""
+    labels = cv2.connectedComponents(seen.astype(np.uint8))[1]
+    return (seen & np.isin(labels, labels[seen & (away < 1)])).astype(np.uint8)
 
 
 def distances(places, joints, height):
@@ -194,3 +226,32 @@ def bone_segment(joints, part):
     if "foot" in part:
         return start - 0.2 * along, end + 0.35 * along
     return start, end
+
+
+def similarity(start, end, size=1.0):
+    """2 x 3: the rotation, scale and shift that lay points (N, 2) on others with the least squared error (Umeyama 1991,
+    in the plane). The scale stays within SCALE times `size`."""
+    middle, goal = start.mean(0), end.mean(0)
+    a, b = start - middle, end - goal
+    spread = max((a * a).sum(), 1e-9)
+    turn = np.array([(a * b).sum(), (a[:, 0] * b[:, 1] - a[:, 1] * b[:, 0]).sum()]) / spread
+    scale = max(np.linalg.norm(turn), 1e-9)
+    cosine, sine = turn / scale * np.clip(scale, SCALE[0] * size, SCALE[1] * size)
+    turn = np.array([[cosine, -sine], [sine, cosine]])
+    return np.column_stack([turn, goal - turn @ middle])
+
+
+def bone_maps(starts, goals, size=1.0):
+    """(P, 2, 3): the maps that lay the middles of bones on those of others and turn them in their directions. starts,
+    goals: (P, 2, 2), the ends of the bones. A map stretches along its bone within LENGTHEN and across it within WIDEN,
+    both times `size`."""
+    old, new = (np.diff(ends, axis=1)[:, 0] for ends in (starts, goals))
+    lengths = np.maximum(np.linalg.norm(old, axis=1), 1e-6)
+    stretch = np.linalg.norm(new, axis=1) / lengths / size
+    angle = np.arctan2(new[:, 1], new[:, 0]) - np.arctan2(old[:, 1], old[:, 0])
+    along = old / lengths[:, None]
+    across = np.stack([-along[:, 1], along[:, 0]], 1)
+    scale = sum(np.clip(stretch, *limits)[:, None, None] * (axis[:, :, None] * axis[:, None])
+                for limits, axis in ((LENGTHEN, along), (WIDEN, across)))
+    turn = size * np.stack([np.cos(angle), -np.sin(angle), np.sin(angle), np.cos(angle)], 1).reshape(-1, 2, 2) @ scale
+    return np.concatenate([turn, goals.mean(1)[:, :, None] - turn @ starts.mean(1)[:, :, None]], 2)

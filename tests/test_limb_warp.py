@@ -8,10 +8,10 @@ import pytest
 from conftest import moved, track_of
 
 from motion.body import mirrored
-from picture import limb_warp, retrieval
-from picture.limb_warp import LimbWarp, bone_maps, similarity
-from picture.retrieval import CHAINS, BodyChooser, FrameChooser, shapes
-from picture.skinning import PARTS, PARTS_OF
+from picture import limb_warp, retrieval, skinning
+from picture.limb_warp import LimbWarp
+from picture.retrieval import CHAINS, UNDER, BodyChooser, FrameChooser, shapes
+from picture.skinning import PARTS, PARTS_OF, bone_maps, similarity
 from Skeleton import Skeleton
 
 
@@ -22,7 +22,7 @@ def test_similarity_and_bone_maps_lay_points_where_they_belong():
         turn = scale * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
         assert np.allclose(similarity(start, start @ turn.T + shift, scale), np.column_stack([turn, shift]))
         held = similarity(start, start @ turn.T + shift)  # without a change of size, no more than SCALE
-        assert np.sqrt(np.linalg.det(held[:, :2])) == pytest.approx(np.clip(scale, *limb_warp.SCALE))
+        assert np.sqrt(np.linalg.det(held[:, :2])) == pytest.approx(np.clip(scale, *skinning.SCALE))
         a, b = rng.normal(size=(2, 2)) * 50
         c = rng.normal(size=2) * 50
         d = c + turn @ (b - a) / scale * rng.uniform(0.7, 1.4)  # as long as it may become
@@ -80,6 +80,49 @@ def test_a_mirrored_frame_is_drawn_as_a_mirror_shows_it(target, monkeypatch):
         assert np.abs(picture.astype(int) - other[:, ::-1])[both].mean() < 3
 
 
+def test_an_arm_that_comes_from_another_frame_is_not_seen_in_this_one_too(target, monkeypatch):
+    """In one frame the left forearm, which lies before the body, is painted. Where another frame gives the arm,
+    hardly any paint is left, and there is no hole either."""
+    magenta, joints, generator = np.array([255, 0, 255]), target.joints[7].copy(), LimbWarp(target)
+    joints[[13, 15, 19]] = [joints[11] + [0, 0.08, 0], joints[23] + [-0.01, -0.03, 0], joints[23] + [-0.03, -0.02, 0]]
+    generator._joints[7] = joints
+    person = generator._person
+
+    def painted(index):
+        image, corner, mask = person(index)
+        if index == 7:
+            x, y = np.meshgrid(np.arange(image.shape[1]) + corner[0], np.arange(image.shape[0]) + corner[1])
+            places = np.stack([x + 0.5, y + 0.5], -1) / target.size
+            away = skinning.distances(places, joints, generator._heights[7])[skinning.NUMBER["left forearm"]]
+            image = np.where((away < 0.9)[..., None], magenta, image).astype(np.uint8)
+        return image, corner, mask
+
+    def share(picture, mask):
+        return (np.abs(picture.astype(int) - magenta).max(2) < 40)[mask > 0].mean()
+
+    monkeypatch.setattr(generator, "_person", painted)
+    whole, _, covered = generator.draw(joints, dict.fromkeys(CHAINS, 7))
+    asked = joints.copy()
+    asked[[13, 15, 19]] = target.joints[20, [13, 15, 19]] + joints[11] - target.joints[20, 11]
+    frames = dict.fromkeys(CHAINS, 7) | {"left arm": 20, UNDER: 9}
+    picture, _, mask = generator.draw(asked, frames)
+    assert share(whole, covered) > 0.05 and share(picture, mask) < share(whole, covered) / 10
+    torso = [*joints[[11, 12, 24, 23], :2].mean(0) * target.size]
+    rows, columns = (slice(int(middle) - 12, int(middle) + 12) for middle in torso[::-1])
+    assert (mask[rows, columns] > 0).all()
+
+
+def test_frames_in_which_the_detector_was_unsure_are_avoided(target, monkeypatch):
+    monkeypatch.setattr(limb_warp, "MIRROR", dict.fromkeys(CHAINS, 1.0))
+    unsure = copy.copy(target)
+    unsure.visibility = target.visibility.copy()
+    unsure.visibility[12, [14, 16]] = 0.1
+    pose = target.skeleton(12)
+    for known, same in ((target, True), (unsure, False)):
+        frames = LimbWarp(known).frames_for(pose)
+        assert ((frames["torso"] == 12) == same) and ((frames["right arm"] == 12) == same)
+
+
 def sequence_cost(known, wanted, frames):
     """The cost of a sequence of frames for one chain."""
     errors, frames = known[list(frames)] - wanted, np.array(frames)
@@ -95,8 +138,8 @@ def test_the_plan_is_the_cheapest_of_all_sequences(monkeypatch):
     for price in (0.0, 0.001, 0.004):
         monkeypatch.setattr(retrieval, "PRICE", {chain: price * (1 + ("leg" in chain)) for chain in CHAINS[1:]})
         for _ in range(5):
-            known = {chain: rng.normal(size=(5, 3)) * 0.05 for chain in CHAINS}
-            wanted = {chain: rng.normal(size=(4, 3)) * 0.05 for chain in CHAINS}
+            known = {chain: rng.normal(size=(5, 3)) * 0.05 for chain in (*CHAINS, UNDER)}
+            wanted = {chain: rng.normal(size=(4, 3)) * 0.05 for chain in (*CHAINS, UNDER)}
             errors = {chain: ((known[chain][:, None] - wanted[chain]) ** 2).sum(2) for chain in CHAINS}  # (frame, pose)
 
             def torso(frames, known=known, wanted=wanted, errors=errors):
@@ -114,6 +157,8 @@ def test_the_plan_is_the_cheapest_of_all_sequences(monkeypatch):
                             + retrieval.PRICE[chain] * (np.array(frames) != found["torso"]).sum())
 
                 assert limb(found[chain]) == pytest.approx(min(map(limb, sequences)), rel=1e-9)
+            costs = {frames: sequence_cost(known[UNDER], wanted[UNDER], frames) for frames in sequences}
+            assert costs[tuple(found[UNDER])] == pytest.approx(min(costs.values()), rel=1e-9)
 
 
 def test_a_high_price_takes_the_whole_body_from_one_frame(target, monkeypatch):
@@ -122,7 +167,7 @@ def test_a_high_price_takes_the_whole_body_from_one_frame(target, monkeypatch):
         monkeypatch.setattr(retrieval, "PRICE", dict.fromkeys(CHAINS[1:], price))
         known = LimbWarp(target.first(24))  # what is asked for was not all seen
         known.prepare(track_of(poses))
-        most = max(len(set(known.frames_for(pose).values())) for pose in poses)
+        most = max(len({known.frames_for(pose)[chain] for chain in CHAINS}) for pose in poses)
         assert most == 1 if kinds == 1 else most >= kinds
 
 

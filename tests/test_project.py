@@ -79,7 +79,8 @@ for name in {MODULES!r}:
     if not child:
         __import__(name)
         loaded = [package for package in {PACKAGES!r} if package in sys.modules]
-        print(name, threading.active_count(), *loaded, flush=True)
+        line = " ".join([name, str(threading.active_count()), *loaded])
+        os.write(1, (line + "\\n").encode())  # at once, so that two forks do not mix their lines
         os._exit(0)
     children.append(child)
 while children:

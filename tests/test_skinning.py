@@ -12,7 +12,8 @@ SIZE = 40
 def some_part(places, triangles):
     weights = np.zeros((len(places), len(PARTS)), np.float32)
     weights[:, 0] = 1
-    return Part(np.ones((2, 2), np.float32), (0, 0), np.float32(places), weights, np.array(triangles))
+    cover = np.ones((2, 2), np.float32)
+    return Part(cover, (0, 0), np.float32(places), weights, np.array(triangles), cover, {})
 
 
 def brute_force(part, goals):
@@ -94,6 +95,33 @@ def test_where_two_parts_touch_they_move_alike(target):
                                         + (maps[NUMBER[one]] - maps[NUMBER[other]])[:, 2])
                 ratios.append(apart / parted)
     assert len(ratios) >= 10 and np.median(ratios) < 0.15 and max(ratios) < 0.7
+
+
+def test_a_part_without_what_is_close_to_an_arm(target):
+    """What is left is far from the forearm, in its radii, and nothing else is taken away."""
+    joints, height = target.joints[7].copy(), 0.6
+    joints[[14, 16]] = joints[[12, 23]]  # the right forearm lies across the torso
+    torso = cut(np.ones((LABELS, LABELS), np.float32), joints, height)["torso"]
+    y, x = np.mgrid[:torso.cover.shape[0], :torso.cover.shape[1]]
+    places = (np.stack([x + torso.corner[0], y + torso.corner[1]], -1) + 0.5) / LABELS
+    away = distances(places, joints, height)
+    arm, own = away[NUMBER["right forearm"]], away[NUMBER["torso"]]
+    cover = torso.without(["right arm"])
+    assert (arm[cover > 0] > skinning.BESIDE_ARM - 0.3).all() and (arm < 0.9).any()
+    far = arm > skinning.BESIDE_ARM + 0.3
+    assert np.array_equal(cover[far].clip(0, 1), torso.cover[far].clip(0, 1))
+    assert np.array_equal(torso.without([]), torso.cover)
+    near = torso.within(0.5)
+    assert own[near > 0].max() < 0.8 and np.array_equal(near[own < 0.2].clip(0, 1), torso.cover[own < 0.2].clip(0, 1))
+
+
+def test_a_piece_that_lies_apart_from_the_bone_is_no_part(target):
+    person = target.mask(7, LABELS).astype(np.float32) / 255
+    speck = person.copy()
+    speck[2:6, 2:6] = 1
+    joints = target.joints[7]
+    for name, part in cut(speck, joints, 0.6).items():
+        assert np.array_equal(part.cover.clip(0, 1), cut(person, joints, 0.6)[name].cover.clip(0, 1))
 
 
 def test_nobody_has_no_parts():
