@@ -79,13 +79,15 @@ class Frame:
 @dataclass(frozen=True, eq=False)
 class Layer:
     """A part that is drawn. depth: in canvas units, larger is farther away; frame: the Frame of the Part; cover: the
-    part's, or less; maps: (12, 2, 3), see LimbWarp._maps."""
+    part's, or less; maps: (12, 2, 3), see LimbWarp._maps; box: (low, high), (x, y) each, in canvas units: no more is
+    drawn."""
 
     depth: float
     frame: Frame
     part: Part
     cover: np.ndarray
     maps: np.ndarray
+    box: tuple = ((0, 0), (1, 1))
 
 
 class LimbWarp(Generator):
@@ -159,7 +161,8 @@ class LimbWarp(Generator):
         picture, cover = self.plate.copy(), np.zeros((small, small), np.float32)
         mask = np.zeros((self.size, self.size), np.uint8)
         goals = [skinned(layer.part, layer.maps) * (self.size / self._step) - 0.5 for layer in layers]
-        places = inverse_maps([layer.part for layer in layers], goals, small) if layers else []
+        boxes = np.clip(np.array([layer.box for layer in layers]) * self.size / self._step + [[[0], [1]]], 0, small)
+        places = inverse_maps([layer.part for layer in layers], goals, boxes.astype(int)) if layers else []
         for layer, (left, top, own) in zip(layers, places, strict=True):
             if own.size:
                 self._draw(picture, cover, mask, layer, own, left, top)
@@ -176,14 +179,16 @@ class LimbWarp(Generator):
                 part, depth = frame.parts[name], self._depth(name, joints)
                 cover = part.without(elsewhere) if name in BEHIND_ARMS else part.cover
                 layers.append(Layer(depth, frame, part, cover, maps[number]))
-                if (cover < np.minimum(part.cover, 1)).any():
-                    lacking.append((name, depth + BELOW))
-                    layers.append(Layer(depth + 2 * BELOW, frame, part, part.within(FILLED), maps[number]))
+                missing = (cover < np.minimum(part.cover, 1)).astype(np.uint8)
+                if missing.any():
+                    box = part.goal(missing, maps[number][NUMBER[name]])
+                    lacking.append((name, depth + BELOW, box))
+                    layers.append(Layer(depth + 2 * BELOW, frame, part, part.within(FILLED), maps[number], box))
         if lacking:
             number = frames[UNDER]
             frame = self._frame(number)
-            layers += [Layer(depth, frame, part := frame.parts[name], part.within(CLOSE, ARMS), maps[number])
-                       for name, depth in lacking if name in frame.parts]
+            layers += [Layer(depth, frame, part := frame.parts[name], part.within(CLOSE, ARMS), maps[number], box)
+                       for name, depth, box in lacking if name in frame.parts]
         return sorted(layers, key=lambda layer: -layer.depth)
 
     def _wanted(self, joints):

@@ -82,6 +82,14 @@ class Part:
         """The same, only up to so many radii from the bone."""
         return np.minimum(self.without(arms), _edge(radii - self.away))
 
+    def goal(self, some, matrix):
+        """(low, high): the box, in canvas units, to which a map (2, 3) carries the pixels `some` (uint8 h x w) of the
+        cover, with a margin of two pixels."""
+        x, y, width, height = cv2.boundingRect(some)
+        ends = np.array([[x - 2, y - 2], [x + width + 2, y + height + 2]]) + self.corner
+        goals = np.array([[x, y, LABELS] for x in ends[:, 0] for y in ends[:, 1]]) / LABELS @ matrix.T
+        return goals.min(0), goals.max(0)
+
 
 def cut(person, joints, height):
     """{part: Part} of a frame; parts of which nothing is seen are left out. person: float32 LABELS x LABELS in [0, 1],
@@ -126,8 +134,10 @@ def _edge(inside):
 def _attached(seen, away):
     """uint8: those pieces of what is seen of a part (bool h x w) that touch it. away: distances from its bone. A piece
     that lies apart belongs to something else, or to a limb that the detector has found elsewhere."""
-    labels = cv2.connectedComponents(seen.astype(np.uint8))[1]
-    return (seen & np.isin(labels, labels[seen & (away < 1)])).astype(np.uint8)
+    count, labels = cv2.connectedComponents(seen.astype(np.uint8))
+    touches = np.zeros(count, np.uint8)
+    touches[labels[seen & (away < 1)]] = 1
+    return touches[labels]
 
 
 def distances(places, joints, height):
@@ -170,13 +180,14 @@ def skinned(part, maps):
     return np.einsum("vp,pvc->vc", part.weights, moved, optimize=False).astype(np.float32)
 
 
-def inverse_maps(parts, goals, size):
+def inverse_maps(parts, goals, boxes):
     """[(left, top, places)] of the `parts` (a list of Part): places, float32 h x w x 2, tells for the pixels of a box
-    that begins at (left, top) in a picture of `size` x `size` from which place each of them comes that the part's mesh
-    covers when its vertices are carried to `goals` (a list of (V, 2)). It is NOWHERE for the other pixels.
+    that begins at (left, top) in a picture from which place each of them comes that the part's mesh covers when its
+    vertices are carried to `goals` (a list of (V, 2)). It is NOWHERE for the other pixels.
 
-    goals: in pixels, the middle of the first pixel at 0. Of several triangles that cover a pixel, the last one counts.
-    A triangle that was turned over is not drawn.
+    goals: in pixels, the middle of the first pixel at 0. boxes: int (parts, 2, 2), (x, y) where the wanted pixels of
+    each part begin, and where they end. Of several triangles that cover a pixel, the last one counts. A triangle that
+    was turned over is not drawn.
     """
     first = np.cumsum([0] + [len(part.places) for part in parts])
     triangles = np.concatenate([part.triangles + start for part, start in zip(parts, first, strict=False)])
@@ -186,10 +197,11 @@ def inverse_maps(parts, goals, size):
     one, two = corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]
     area = one[:, 0] * two[:, 1] - one[:, 1] * two[:, 0]
     low, high = np.ceil(corners.min(1)).astype(np.int32), np.floor(corners.max(1)).astype(np.int32)
-    drawn = (area > 1e-6) & (low <= high).all(1) & (low < size).all(1) & (high >= 0).all(1)
+    corner, end = (np.clip([(goal.min(0), goal.max(0) + 2)[side] for goal in goals], *boxes.swapaxes(0, 1)).astype(
+        np.int32) for side in (0, 1))
+    drawn = (area > 1e-6) & (low <= high).all(1) & (low < end[layer]).all(1) & (high >= corner[layer]).all(1)
     large = np.where(drawn, np.searchsorted(BUCKETS, (high - low).max(1) + 1), len(BUCKETS))
-    corner = np.array([np.clip(np.floor(goal.min(0)), 0, size) for goal in goals]).astype(np.int32)
-    extent = np.array([np.clip(np.ceil(goal.max(0)) + 1, 0, size) for goal in goals]).astype(np.int32) - corner
+    extent = end - corner
     begin = np.cumsum([0, *extent.prod(1)])
     places = np.full((begin[-1], 2), NOWHERE, np.float32)  # of all boxes, one after the other
     for number, bucket in enumerate(BUCKETS):
@@ -201,7 +213,8 @@ def inverse_maps(parts, goals, size):
         (ax, ay), (bx, by) = ((edge[chosen] / area[chosen, None]).T[..., None, None] for edge in (one, two))
         b, c = from_x * by - from_y * bx, from_y * ax - from_x * ay  # (chosen, rows, columns)
         inside = (b > -NEARLY) & (c > -NEARLY) & (b + c < 1 + NEARLY)
-        inside &= ((x >= 0) & (x < size))[:, None] & ((y >= 0) & (y < size))[:, :, None]
+        (left, top), (right, below) = (ends[layer[chosen]].T[..., None] for ends in (corner, end))
+        inside &= ((x >= left) & (x < right))[:, None] & ((y >= top) & (y < below))[:, :, None]
         which, row, column = np.nonzero(inside)
         b, c, which, origin = b[inside][:, None], c[inside][:, None], chosen[which], origins[chosen[which]]
         box = layer[which]
