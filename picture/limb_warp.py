@@ -35,6 +35,7 @@ from picture.skinning import (
     bone_maps,
     cut,
     inverse_maps,
+    laid_out,
     similarity,
     skinned,
 )
@@ -79,15 +80,16 @@ class Frame:
 @dataclass(frozen=True, eq=False)
 class Layer:
     """A part that is drawn. depth: in canvas units, larger is farther away; frame: the Frame of the Part; cover: the
-    part's, or less; maps: (12, 2, 3), see LimbWarp._maps; box: (low, high), (x, y) each, in canvas units: no more is
-    drawn."""
+    part's, or less; maps: (12, 2, 3), see LimbWarp._maps; filled: of a layer that is only drawn where another one lacks
+    something, that Layer, and missing: what it lacks, see Part.missing; else None."""
 
     depth: float
     frame: Frame
     part: Part
     cover: np.ndarray
     maps: np.ndarray
-    box: tuple = ((0, 0), (1, 1))
+    filled: "Layer | None" = None
+    missing: np.ndarray | None = None
 
 
 class LimbWarp(Generator):
@@ -161,11 +163,12 @@ class LimbWarp(Generator):
         picture, cover = self.plate.copy(), np.zeros((small, small), np.float32)
         mask = np.zeros((self.size, self.size), np.uint8)
         goals = [skinned(layer.part, layer.maps) * (self.size / self._step) - 0.5 for layer in layers]
-        boxes = np.clip(np.array([layer.box for layer in layers]) * self.size / self._step + [[[0], [1]]], 0, small)
-        places = inverse_maps([layer.part for layer in layers], goals, boxes.astype(int)) if layers else []
-        for layer, (left, top, own) in zip(layers, places, strict=True):
+        places = inverse_maps([layer.part for layer in layers], goals, small) if layers else []
+        where = dict(zip(layers, places, strict=True))
+        for layer, (left, top, own) in where.items():
+            wanted = laid_out(layer.missing, layer.filled.part, where[layer.filled], small) if layer.filled else None
             if own.size:
-                self._draw(picture, cover, mask, layer, own, left, top)
+                self._draw(picture, cover, mask, layer, own, left, top, wanted)
         return picture, cover, mask
 
     def _layers(self, joints, frames):
@@ -179,16 +182,16 @@ class LimbWarp(Generator):
                 part, depth = frame.parts[name], self._depth(name, joints)
                 cover = part.without(elsewhere) if name in BEHIND_ARMS else part.cover
                 layers.append(Layer(depth, frame, part, cover, maps[number]))
-                missing = (cover < np.minimum(part.cover, 1)).astype(np.uint8)
-                if missing.any():
-                    box = part.goal(missing, maps[number][NUMBER[name]])
-                    lacking.append((name, depth + BELOW, box))
-                    layers.append(Layer(depth + 2 * BELOW, frame, part, part.within(FILLED), maps[number], box))
+                missing = part.missing(cover)
+                if missing is not None:
+                    lacking.append((name, depth + BELOW, layers[-1], missing))
+                    layers.append(Layer(depth + 2 * BELOW, frame, part, part.within(FILLED), maps[number],
+                                        *lacking[-1][2:]))
         if lacking:
             number = frames[UNDER]
             frame = self._frame(number)
-            layers += [Layer(depth, frame, part := frame.parts[name], part.within(CLOSE, ARMS), maps[number], box)
-                       for name, depth, box in lacking if name in frame.parts]
+            layers += [Layer(depth, frame, part := frame.parts[name], part.within(CLOSE, ARMS), maps[number], *gap)
+                       for name, depth, *gap in lacking if name in frame.parts]
         return sorted(layers, key=lambda layer: -layer.depth)
 
     def _wanted(self, joints):
@@ -263,18 +266,23 @@ class LimbWarp(Generator):
             maps[NUMBER[part]] = similarity(there[some, :2], joints[some, :2], size)
         return maps
 
-    def _draw(self, picture, cover, mask, layer, places, left, top):
+    def _draw(self, picture, cover, mask, layer, places, left, top, wanted):
         """Draw a Layer, in place, onto picture, cover and mask. places: float32 h x w x 2, where in its Frame the
-        pixels of the cover come from, in canvas units; left, top: where these pixels begin in the cover."""
+        pixels of the cover come from, in canvas units; left, top: where these pixels begin in the cover; wanted:
+        float32 s x s in [0, 1], how much of the layer is to be seen at each pixel of the cover, None: all."""
         frame, shown, corner = layer.frame, layer.cover, layer.part.corner
         into_mask = places * LABELS - np.float32([corner[0] + 0.5, corner[1] + 0.5])
         coarse = cv2.remap(shown, into_mask, None, cv2.INTER_LINEAR, borderValue=-1)
+        if wanted is not None:
+            wanted = wanted[top:top + len(coarse), left:left + coarse.shape[1]]
+            coarse[wanted == 0] = -1
         x, y, width, height = cv2.boundingRect((coarse > -0.5).astype(np.uint8))
         if not width:
             return
         x, y = max(x - 1, 0), max(y - 1, 0)  # a margin, since only some pixels were looked at
         box = np.s_[y:y + height + 2, x:x + width + 2]
         places, into_mask, coarse, left, top = places[box], into_mask[box], coarse[box], left + x, top + y
+        wanted = None if wanted is None else wanted[box]
         covered = cover[top:top + len(coarse), left:left + coarse.shape[1]]
         np.maximum(covered, coarse.clip(0, 1), out=covered)
         left, top, size = (np.multiply(each, self._step) for each in (left, top, places.shape[1::-1]))
@@ -282,7 +290,8 @@ class LimbWarp(Generator):
         into_image = (places - frame.corner.astype(np.float32)) * frame.scale.astype(np.float32) - np.float32(0.5)
         share = cv2.remap(shown, cv2.resize(into_mask, -(-size // self._coarse)), None, cv2.INTER_LINEAR,
                           borderValue=-1)
-        share = cv2.resize(share.clip(0, 1), size)[:self.size - top, :self.size - left]
+        share = share.clip(0, 1) if wanted is None else share.clip(0, 1) * cv2.resize(wanted, share.shape[::-1])
+        share = cv2.resize(share, size)[:self.size - top, :self.size - left]
         into_image = cv2.resize(into_image, size)[:self.size - top, :self.size - left]
         mask[inside] |= cv2.compare(share, 0, cv2.CMP_GT)
         colours = cv2.remap(frame.image, into_image, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)

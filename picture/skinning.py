@@ -82,13 +82,10 @@ class Part:
         """The same, only up to so many radii from the bone."""
         return np.minimum(self.without(arms), _edge(radii - self.away))
 
-    def goal(self, some, matrix):
-        """(low, high): the box, in canvas units, to which a map (2, 3) carries the pixels `some` (uint8 h x w) of the
-        cover, with a margin of two pixels."""
-        x, y, width, height = cv2.boundingRect(some)
-        ends = np.array([[x - 2, y - 2], [x + width + 2, y + height + 2]]) + self.corner
-        goals = np.array([[x, y, LABELS] for x in ends[:, 0] for y in ends[:, 1]]) / LABELS @ matrix.T
-        return goals.min(0), goals.max(0)
+    def missing(self, cover):
+        """How much of the part a cover lacks and a little around it: float32 h x w in [0, 1], or None: nothing."""
+        lacks = (cover < np.minimum(self.cover, 1)).astype(np.float32)
+        return cv2.blur(cv2.dilate(lacks, np.ones((5, 5), np.uint8)), (3, 3)) if lacks.any() else None
 
 
 def cut(person, joints, height):
@@ -180,14 +177,13 @@ def skinned(part, maps):
     return np.einsum("vp,pvc->vc", part.weights, moved, optimize=False).astype(np.float32)
 
 
-def inverse_maps(parts, goals, boxes):
+def inverse_maps(parts, goals, size):
     """[(left, top, places)] of the `parts` (a list of Part): places, float32 h x w x 2, tells for the pixels of a box
-    that begins at (left, top) in a picture from which place each of them comes that the part's mesh covers when its
-    vertices are carried to `goals` (a list of (V, 2)). It is NOWHERE for the other pixels.
+    that begins at (left, top) in a picture of `size` x `size` from which place each of them comes that the part's mesh
+    covers when its vertices are carried to `goals` (a list of (V, 2)). It is NOWHERE for the other pixels.
 
-    goals: in pixels, the middle of the first pixel at 0. boxes: int (parts, 2, 2), (x, y) where the wanted pixels of
-    each part begin, and where they end. Of several triangles that cover a pixel, the last one counts. A triangle that
-    was turned over is not drawn.
+    goals: in pixels, the middle of the first pixel at 0. Of several triangles that cover a pixel, the last one counts.
+    A triangle that was turned over is not drawn.
     """
     first = np.cumsum([0] + [len(part.places) for part in parts])
     triangles = np.concatenate([part.triangles + start for part, start in zip(parts, first, strict=False)])
@@ -197,11 +193,10 @@ def inverse_maps(parts, goals, boxes):
     one, two = corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]
     area = one[:, 0] * two[:, 1] - one[:, 1] * two[:, 0]
     low, high = np.ceil(corners.min(1)).astype(np.int32), np.floor(corners.max(1)).astype(np.int32)
-    corner, end = (np.clip([(goal.min(0), goal.max(0) + 2)[side] for goal in goals], *boxes.swapaxes(0, 1)).astype(
-        np.int32) for side in (0, 1))
-    drawn = (area > 1e-6) & (low <= high).all(1) & (low < end[layer]).all(1) & (high >= corner[layer]).all(1)
+    drawn = (area > 1e-6) & (low <= high).all(1) & (low < size).all(1) & (high >= 0).all(1)
     large = np.where(drawn, np.searchsorted(BUCKETS, (high - low).max(1) + 1), len(BUCKETS))
-    extent = end - corner
+    corner = np.array([np.clip(np.floor(goal.min(0)), 0, size) for goal in goals]).astype(np.int32)
+    extent = np.array([np.clip(np.ceil(goal.max(0)) + 1, 0, size) for goal in goals]).astype(np.int32) - corner
     begin = np.cumsum([0, *extent.prod(1)])
     places = np.full((begin[-1], 2), NOWHERE, np.float32)  # of all boxes, one after the other
     for number, bucket in enumerate(BUCKETS):
@@ -213,8 +208,7 @@ def inverse_maps(parts, goals, boxes):
         (ax, ay), (bx, by) = ((edge[chosen] / area[chosen, None]).T[..., None, None] for edge in (one, two))
         b, c = from_x * by - from_y * bx, from_y * ax - from_x * ay  # (chosen, rows, columns)
         inside = (b > -NEARLY) & (c > -NEARLY) & (b + c < 1 + NEARLY)
-        (left, top), (right, below) = (ends[layer[chosen]].T[..., None] for ends in (corner, end))
-        inside &= ((x >= left) & (x < right))[:, None] & ((y >= top) & (y < below))[:, :, None]
+        inside &= ((x >= 0) & (x < size))[:, None] & ((y >= 0) & (y < size))[:, :, None]
         which, row, column = np.nonzero(inside)
         b, c, which, origin = b[inside][:, None], c[inside][:, None], chosen[which], origins[chosen[which]]
         box = layer[which]
@@ -223,6 +217,17 @@ def inverse_maps(parts, goals, boxes):
             origin[:, 0] + (origin[:, 1] - origin[:, 0]) * b + (origin[:, 2] - origin[:, 0]) * c)
     return [(left, top, places[start:stop].reshape(height, width, 2)) for (left, top), (width, height), start, stop
             in zip(corner.tolist(), extent.tolist(), begin[:-1], begin[1:], strict=True)]
+
+
+def laid_out(values, part, where, size):
+    """float32 size x size: values (float32 h x w) of the pixels of a Part's cover where the part is drawn, 0 elsewhere.
+    where: (left, top, places) as `inverse_maps` gives them."""
+    out, (left, top, places) = np.zeros((size, size), np.float32), where
+    if places.size:
+        places = places * LABELS - np.float32([part.corner[0] + 0.5, part.corner[1] + 0.5])
+        out[top:top + len(places), left:left + places.shape[1]] = cv2.remap(values, places, None, cv2.INTER_LINEAR,
+                                                                            borderValue=0)
+    return out
 
 
 def bone_segment(joints, part):
