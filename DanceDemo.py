@@ -46,6 +46,7 @@ SOURCE = paths.SAMPLE_SOURCE  # motion: a video, a folder of images, a motion fi
 TARGET = paths.SAMPLE_TARGET  # appearance: a video of the person to show
 LAYOUT = "side-by-side"  # or "result"
 CONTINUITY = 0.0  # of GEN_TYPE 1: above 0, a sequence without jumps is planned; 4 is a good value
+SMALLEST_CANVAS = 64  # pixels
 WINDOW = "DanceDemo"  # title of the window
 
 
@@ -69,6 +70,9 @@ def parse_arguments():
     parser.add_argument("--layout", choices=LAYOUTS, default=LAYOUT, help="what is shown")
     parser.add_argument("--continuity", type=float, default=CONTINUITY, metavar="W",
                         help="of GEN_TYPE 1: above 0, plan a sequence of frames without jumps; 4 is a good value")
+    parser.add_argument("--canvas", type=positive(int), metavar="PX",
+                        help="of GEN_TYPE 5: draw the person in a square of so many pixels at most, which is faster; "
+                        "default: as large as in the video")
     parser.add_argument("--no-window", action="store_true", help="write only, show nothing")
     parser.add_argument("--max-frames", type=positive(int), help="draw only so many frames")
     parser.add_argument("--result", type=Path, metavar="OUT.mp4", help="also write the target's frame alone")
@@ -80,6 +84,8 @@ def parse_arguments():
         parser.error(f"GEN_TYPE is one of {list(GENERATORS)}, LAYOUT one of {list(LAYOUTS)}")
     if not 0 <= args.continuity < float("inf") or (args.continuity and args.gen_type != 1):
         parser.error("--continuity is a number from 0 up, and for GEN_TYPE 1 only")
+    if args.canvas and (args.gen_type != 5 or args.canvas < SMALLEST_CANVAS):
+        parser.error(f"--canvas is a number from {SMALLEST_CANVAS} up, and for GEN_TYPE 5 only")
     args.output = args.output or paths.DANCE / f"DanceDemo-{GENERATORS[args.gen_type].name}.mp4"
     outputs = [p for p in (args.output, args.result, args.save_motion, args.skeletons, args.report) if p]
     for path in filter(None, (args.output, args.result)):
@@ -200,6 +206,8 @@ def main():
             stack.enter_context(source)
         target = VideoSkeleton.load(clip_of(args, args.target, "target-"))
         options = {"continuity": args.continuity} if args.gen_type == 1 else {}
+        if args.canvas and args.canvas < target.box[2]:
+            options["size"] = args.canvas
         generator = GENERATORS[args.gen_type].make(target, args.checkpoint, **options)
         begin = time.perf_counter()
         shown, motion = open_show(args, source, target, generator)

@@ -56,11 +56,11 @@ class GeneratorEntry:
             if checkpoint is not None or not self.untrained:
                 raise
             warn(f"{error}; going on without its network")
-            return self.make_untrained(target)
+            return self.make_untrained(target, **options)
 
-    def make_untrained(self, target):
-        """The Generator as it works without a checkpoint."""
-        return self._class(*self.untrained)(target)
+    def make_untrained(self, target, **options):
+        """The Generator as it works without a checkpoint. options: of its class."""
+        return self._class(*self.untrained)(target, **options)
 
     @staticmethod
     def _class(module, name):

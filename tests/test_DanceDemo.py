@@ -138,6 +138,21 @@ def test_continuity_plans_the_whole_dance(clip, target, tmp_path, script):
         assert status == 2 and "from 0 up" in error
 
 
+def test_a_smaller_canvas_draws_the_same_dance_with_fewer_pixels(clip, target, tmp_path, script):
+    films = {}
+    for canvas in (None, 160, 4000):  # 4000 is more than the video has
+        words = ["--canvas", canvas] if canvas else []
+        out = tmp_path / f"{canvas}.mp4"
+        assert script(DanceDemo.main, "--gen-type", 5, "--source", clip, "--target", clip, "--layout", "result",
+                      "--max-frames", 3, "--output", out, *words)[0] == 0
+        films[canvas] = np.stack(list(VideoReader(out))).astype(int)
+    assert films[None].shape == films[160].shape and np.array_equal(films[None], films[4000])
+    assert 0.2 < np.abs(films[None] - films[160]).mean() < 4
+    for words in (["--gen-type", 1, "--canvas", 256], ["--canvas", 8], ["--canvas", 0]):
+        status, _, error = script(DanceDemo.main, *words)
+        assert status == 2 and "--canvas" in error and error.count("\n") == 1
+
+
 def test_a_second_run_finds_no_poses_and_gives_the_same_frames(frames, clip, target, tmp_path, script, monkeypatch):
     """With the poses of a new source found, then from the cache with another GEN_TYPE between, then from a motion
     file."""
