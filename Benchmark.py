@@ -5,8 +5,9 @@
 
 Figures are medians of the repeats, which take turns with their references. A reference is what one would write without
 this project: a bare loop over OpenCV's reader and MediaPipe's detect_for_video; numpy's brute force, whose answers must
-be the same; a plain float32 training loop that decodes image files and draws its skeletons. The demo is compared with
-its pose detection alone, and its second run, which finds the poses in the cache, with a run without it.
+be the same; a plain float32 training loop that decodes image files and draws its skeletons. A dance is compared with a
+plain transcode of its film, the demo with its pose detection alone, and its second run, which finds the poses in the
+cache, with a run without it.
 
 Prints a Markdown table; writes beside --output: .json and .png (cost against size, log-log, with the fitted exponent).
 JSON: {"machine", "commit", "date", "rows": [{"name", "value", "unit", "reference", "against", "ratio"}]}; ratio is how
@@ -20,6 +21,7 @@ import tempfile
 import time
 from pathlib import Path
 
+import cv2
 import numpy as np
 import torch
 from lightning_fabric import Fabric
@@ -30,13 +32,22 @@ import GenVanillaNN
 import GenWarp
 from common.command_line import Parser, check_output, require_packages, run
 from common.paths import DANCE, SAMPLE_SOURCE, SAMPLE_TARGET
+from dancing.dance import LAYOUTS
 from dancing.generators import GENERATORS
 from GenNearest import NearestSkeleton
 from learning.checkpoint import NetworkConfig
 from learning.dataset import PoseDataset, normalise
 from learning.flags import pick_device, pick_precision
 from measuring import references
-from measuring.references import bare_detection, bare_read, empty_cache, median_seconds, run_demo, write_untrained
+from measuring.references import (
+    bare_detection,
+    bare_read,
+    empty_cache,
+    median_seconds,
+    run_demo,
+    transcode,
+    write_untrained,
+)
 from measuring.scoreboard import FigureTable, save_rows, write_growth
 from motion.detector import PoseDetector, detect_everyone
 from motion.extraction import SEGMENT, cache_folder, load_track
@@ -47,6 +58,7 @@ from video.film import VideoWriter
 from VideoReader import VideoReader
 from VideoSkeleton import VideoSkeleton
 
+TALL = (1080, 1920)  # pixels: width and height of what a phone films
 DETECTED = 150  # frames in which poses are detected
 QUERIES = 50  # of the nearest neighbour
 BATCH = 16  # images of a training step
@@ -166,6 +178,29 @@ def generation(table, target, sizes, repeats):
             add(f"{entry.name} at {size} px", entry.make(target, path, **options))
 
 
+def films(table, repeats):
+    """Frames/s of GEN_TYPE 5 without training, poses in the cache, beside a plain transcode of the same film: for the
+    shipped target, and for the same one at the resolution of a phone."""
+    with tempfile.TemporaryDirectory() as folder, empty_cache():
+        folder, (width, height) = Path(folder), TALL
+        tall, border = folder / "tall.mp4", (height - width) // 2
+        with VideoReader(SAMPLE_TARGET) as reader, VideoWriter(tall, reader.fps) as writer:
+            for frame in itertools.islice(reader, GENERATED):
+                frame = cv2.resize(frame, (width, width), interpolation=cv2.INTER_CUBIC)
+                writer.write(cv2.copyMakeBorder(frame, border, border, 0, 0, cv2.BORDER_REPLICATE))
+        for (name, target), layout in itertools.product((("512 px", SAMPLE_TARGET), ("1080 x 1920", tall)), LAYOUTS):
+            film = folder / "film.mp4"
+            words = SAMPLE_SOURCE, target, "--layout", layout, "--output", film
+            run_demo(5, *words)  # finds the poses, if they are not known yet
+            rates = []
+            for _ in range(repeats):
+                told = run_demo(5, *words)[1]
+                rates.append((told["frames_per_second"], told["frames"] / median_seconds(
+                    1, lambda film=film: transcode(film, folder))[0]))
+            ours, plain = np.median(rates, axis=0)
+            table.add(f"dance at {name}, {layout}", ours, "frames/s", plain, "plain transcode of the film")
+
+
 def demo(table, times):
     """The demo end to end on a clip `times` as long as the source, its stages and its memory: GEN_TYPE 1, then GEN_TYPE
     5 with the poses that the first run has left in the cache, and again without them."""
@@ -211,6 +246,7 @@ def main():
     curves = nearest(table, target.reduced, [10 ** power for power in range(3, 6 if quick else 7)])
     curves |= training(table, target, [64, 128] if quick else [64, 128, 256], 8 if quick else 20)
     generation(table, target, [64, 128, 256], 1 if quick else 5)
+    films(table, 1 if quick else 3)
     demo(table, 3 if quick else 10)
     print("", ", ".join(save_rows(table.rows, path)), f"written: {path}, {picture}", sep="\n")
     write_growth(curves, picture)

@@ -12,6 +12,7 @@ from pathlib import Path
 from statistics import median
 from unittest.mock import patch
 
+import av
 import cv2
 import numpy as np
 
@@ -22,6 +23,7 @@ from common.command_line import UserError, quiet_stderr
 from common.paths import ROOT
 from learning.checkpoint import SCHEMA, NetworkConfig, save_checkpoint
 from motion.detector import find_model
+from video.film import CRF, PRESET
 
 # The demo with the cache at its first argument. At the end it prints its peak memory in KiB, 0 where there is no /proc.
 DEMO = """
@@ -53,6 +55,19 @@ def run_demo(gen_type, source, target, *words):
         if done.returncode:
             raise UserError(f"the demo failed: {(done.stderr.strip() or 'it was killed').splitlines()[-1]}")
         return int(done.stdout.split()[-1]) * 1024 / 1e6, json.loads(report.read_text())
+
+
+def transcode(path, folder):
+    """Decode the film at `path` and encode it again as VideoWriter does, into the Path `folder`, with PyAV alone."""
+    with av.open(str(path)) as old, av.open(str(folder / "again.mp4"), "w") as new:
+        film = old.streams.video[0]
+        film.thread_type = "AUTO"
+        stream = new.add_stream("libx264", rate=film.average_rate, options={"crf": str(CRF), "preset": PRESET})
+        stream.width, stream.height, stream.pix_fmt = film.width, film.height, "yuv420p"
+        for number, frame in enumerate(old.decode(film)):
+            frame.pts, frame.time_base = number, 1 / film.average_rate
+            new.mux(stream.encode(frame))
+        new.mux(stream.encode(None))
 
 
 @contextlib.contextmanager

@@ -21,6 +21,7 @@ from video.sound import Sound
 
 CLOCK = 90000  # ticks a second in a video whose frames are not evenly spaced, as in MPEG
 FRAGMENT = 2  # seconds of film between two saves: so much is lost when the process is killed
+PRESET = "veryfast"  # of x264: with the next faster one a film is twice as large
 CRF = 18  # x264's constant quality; 18 is visually lossless or nearly so (FFmpeg's H.264 guide)
 
 
@@ -52,7 +53,7 @@ class VideoWriter(contextlib.AbstractContextManager):
             self._ticks = CLOCK if variable else self._rate  # a second, of the presentation times
             self._video.codec_context.time_base = 1 / Fraction(self._ticks)
             self._video.pix_fmt = "yuv420p"
-            self._video.options = {"crf": str(CRF), "preset": "veryfast"}
+            self._video.options = {"crf": str(CRF), "preset": PRESET}
             self._sound = Sound(audio_from, self._container, audio_begin) if audio_from is not None else None
             self._held = stack.pop_all()
         self._last, self.count = -1, 0
