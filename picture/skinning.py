@@ -50,6 +50,7 @@ LENGTHEN = (0.6, 1.5)  # least and most stretch of a part along its bone, beside
 WIDEN = (0.9, 1.1)  # least and most stretch across the bone
 SCALE = (0.8, 1.25)  # least and most scale of head and torso as a whole
 BLEND = 0.8  # radii over which the motion of one part goes over into the neighbour's
+FOLDED = (0.25, 0.6)  # radians of turn between two parts from which they move together less, and not at all
 SOLID = (0.35, 0.65)  # values of a mask between which a part goes from invisible to opaque
 NEARLY = 1e-4  # share of a triangle: a pixel that is outside by so little is still inside
 NOWHERE = -1e4  # a place outside every picture
@@ -64,7 +65,7 @@ class Part:
     above 0, and fully where it is 1 or more; corner: (x, y) of the cover in these pixels; places: float32 (V, 2), the
     mesh's vertices in canvas units; weights: float32 (V, 12), how much each vertex moves with each of PARTS, 1 in all;
     triangles: int (T, 3), each clockwise; away: float32 h x w, how far the cover's pixels are from the bone, in its
-    radii; from_arms: {side: float32 h x w}, the same from the forearm of each of ARMS."""
+    radii; from_arms: {side: float32 h x w}, the same from the forearm of each of ARMS; number: in PARTS."""
 
     cover: np.ndarray
     corner: tuple
@@ -73,6 +74,7 @@ class Part:
     triangles: np.ndarray
     away: np.ndarray
     from_arms: dict
+    number: int
 
     def without(self, arms):
         """The cover without what is close to the forearms of these sides, some of ARMS."""
@@ -119,7 +121,7 @@ def cut(person, joints, height):
             places, own_weights, triangles = _mesh(cells, grid, weights[NUMBER[part]])
             from_arms = {arm: away[NUMBER[forearm]][box] for arm, forearm in ARMS.items()}
             parts[part] = Part(cover, (corner[0] + x - 1, corner[1] + y - 1), places, own_weights, triangles, own[box],
-                               from_arms)
+                               from_arms, NUMBER[part])
     return parts
 
 
@@ -174,7 +176,12 @@ def skinned(part, maps):
     """float32 (V, 2): where the vertices of a Part go. maps: (12, 2, 3), the affine map of each of PARTS, in canvas
     units."""
     moved = part.places @ maps[:, :, :2].transpose(0, 2, 1) + maps[:, None, :, 2]  # (12, V, 2)
-    return np.einsum("vp,pvc->vc", part.weights, moved, optimize=False).astype(np.float32)
+    # Between parts that turn very differently a mesh would fold. There, the part goes with its own bone alone.
+    turns = np.arctan2(maps[:, 1, 0] - maps[:, 0, 1], maps[:, 0, 0] + maps[:, 1, 1])
+    apart = np.abs((turns - turns[part.number] + np.pi) % (2 * np.pi) - np.pi)
+    weights = part.weights * np.clip((FOLDED[1] - apart) / (FOLDED[1] - FOLDED[0]), 0, 1)
+    weights[:, part.number] += 1 - weights.sum(1)
+    return np.einsum("vp,pvc->vc", weights, moved, optimize=False).astype(np.float32)
 
 
 def inverse_maps(parts, goals, size):

@@ -13,7 +13,7 @@ def some_part(places, triangles):
     weights = np.zeros((len(places), len(PARTS)), np.float32)
     weights[:, 0] = 1
     cover = np.ones((2, 2), np.float32)
-    return Part(cover, (0, 0), np.float32(places), weights, np.array(triangles), cover, {})
+    return Part(cover, (0, 0), np.float32(places), weights, np.array(triangles), cover, {}, 0)
 
 
 def brute_force(part, goals):
@@ -95,6 +95,18 @@ def test_where_two_parts_touch_they_move_alike(target):
                                         + (maps[NUMBER[one]] - maps[NUMBER[other]])[:, 2])
                 ratios.append(apart / parted)
     assert len(ratios) >= 10 and np.median(ratios) < 0.15 and max(ratios) < 0.7
+
+
+def test_a_part_that_turns_far_from_its_neighbours_does_not_fold(target):
+    """One thigh is turned by 80 degrees about the hip, as a dancer lifts a leg. No triangle of it is turned over."""
+    angle, joints = np.radians(80), target.joints[7]
+    turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    maps = np.tile(np.eye(2, 3), (len(PARTS), 1, 1))
+    maps[NUMBER["right thigh"]] = np.column_stack([turn, joints[24, :2] - turn @ joints[24, :2]])
+    thigh = cut(target.mask(7, LABELS).astype(np.float32) / 255, joints, 0.6)["right thigh"]
+    corners = skinned(thigh, maps)[thigh.triangles]
+    one, two = corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]
+    assert (one[:, 0] * two[:, 1] - one[:, 1] * two[:, 0] > 0).all()
 
 
 def test_a_part_without_what_is_close_to_an_arm(target):
