@@ -143,7 +143,7 @@ class LimbWarp(Generator):
         return picture
 
     def frames_for(self, skeleton):
-        """{chain: number of the target's frame} for a Skeleton: as planned, or going on from the last one."""
+        """{chain or UNDER: number of the target's frame} for a Skeleton: as planned, or going on from the last one."""
         planned = self._planned.get(skeleton.joints.tobytes())
         if planned is not None:
             return planned
@@ -156,8 +156,8 @@ class LimbWarp(Generator):
         return self._chooser.some(self._wanted_one(joints), np.append(allowed, np.zeros_like(allowed)), rng)
 
     def draw(self, joints, frames):
-        """(picture, cover, mask) of the frames {chain: frame} carried to `joints` (33, 3). picture: uint8 S x S x 3 BGR
-        over the plate; cover: float32 s x s, at most MAPS pixels, how far each place belongs to the person, in [0, 1];
+        """(picture, cover, mask) of the frames {chain: frame} carried to `joints` (33, 3). Where an arm comes from
+        another frame than torso or legs, UNDER is among them. picture: uint8 S x S x 3 BGR over the plate; cover: float32 s x s, at most MAPS pixels, how far each place belongs to the person, in [0, 1];
         mask: uint8 S x S, 255 wherever anything was drawn."""
         layers, small = self._layers(joints, frames), -(-self.size // self._step)
         picture, cover = self.plate.copy(), np.zeros((small, small), np.float32)

@@ -3,7 +3,8 @@
 Every vertex of a part's mesh moves with the part's own bone and, near a joint, also with the neighbour's (linear blend
 skinning; Jacobson et al., SIGGRAPH courses 2014). How much depends only on where the vertex lies between the two bones,
 not on the part that it belongs to. So two parts that touch each other move alike where they touch, and no gap opens.
-The meshes are drawn forwards: each triangle says where the pixels that it covers come from.
+The meshes are drawn forwards: each triangle says where the pixels that it covers come from. `bone_maps` and
+`similarity` give the motion of a bone.
 """
 
 import functools
