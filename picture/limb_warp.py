@@ -157,8 +157,9 @@ class LimbWarp(Generator):
 
     def draw(self, joints, frames):
         """(picture, cover, mask) of the frames {chain: frame} carried to `joints` (33, 3). Where an arm comes from
-        another frame than torso or legs, UNDER is among them. picture: uint8 S x S x 3 BGR over the plate; cover: float32 s x s, at most MAPS pixels, how far each place belongs to the person, in [0, 1];
-        mask: uint8 S x S, 255 wherever anything was drawn."""
+        another frame than torso or legs, UNDER is among them. picture: uint8 S x S x 3 BGR over the plate; cover:
+        float32 s x s, at most MAPS pixels, how far each place belongs to the person, in [0, 1]; mask: uint8 S x S, 255
+        wherever anything was drawn."""
         layers, small = self._layers(joints, frames), -(-self.size // self._step)
         picture, cover = self.plate.copy(), np.zeros((small, small), np.float32)
         mask = np.zeros((self.size, self.size), np.uint8)
