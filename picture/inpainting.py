@@ -17,13 +17,13 @@ RADIUS = 3  # pixels: patches are 7 x 7
 THIN = 3.0  # pixels: at the coarsest level, no part of the hole is farther from its edge than this
 ROUNDS = 6  # at each level: search matches, then paint by them
 STEPS = (8, 4, 2, 1)  # pixels to the neighbours whose matches are tried
-FADE = 1.3  # by how much less a patch counts one pixel farther from the hole's edge: the edge is known for sure
+FADE = 1.3  # a patch counts so many times less for each pixel from the hole's edge, because the edge is known for sure
 
 
 def fill(image, hole):
-    """The image, uint8 H x W x 3 BGR, with the hole (bool H x W) filled from what is around it. The same input gives
-    the same picture. Where there is too little around a hole for that, its pixels take
-    the colour of the nearest known one."""
+    """The image, uint8 H x W x 3 BGR, with the hole (bool H x W) filled from what is around it. Where there is too
+    little around it for that, its pixels take the colour of the nearest known one. The same input gives the same
+    picture."""
     # Pieces that lie close together are filled together.
     joined = cv2.dilate(hole.astype(np.uint8), np.ones((2 * RADIUS + 1, 2 * RADIUS + 1), np.uint8))
     filled, (count, labels, boxes, _) = image.copy(), cv2.connectedComponentsWithStats(joined)

@@ -44,15 +44,16 @@ OVERLAP = 0.05  # cost, as a squared error of a shape, of one body height of ove
 # Cost of a chain that comes from a mirrored frame. Clothes differ from left to right, so beside a torso that is not
 # mirrored, a mirrored arm shows the wrong sleeve.
 MIRROR = dict.fromkeys(CHAINS, 0.002) | {"left arm": 0.006, "right arm": 0.006}
-BEHIND = ("torso", "left leg", "right leg")  # chains whose shapes tell what the body looks like behind the arms
-UNCOVERED = 1.0  # the same as OVERLAP, for the frame that shows this
-CLOSE = 2.0  # radii from its bone up to which a part of this frame is taken
-FILLED = 1.2  # radii up to which, where this frame shows nothing either, the part is drawn with the arm before it
-BELOW = 0.001  # what is drawn below a part is so much farther away than the part, in canvas units
+# Where an arm covers a part and comes from another frame, the part has a gap. The frame UNDER is drawn there and, below
+# it, where it shows nothing either, the part with the arm.
+UNDER_CHAINS = ("torso", "left leg", "right leg")  # their shapes are compared to find the frame UNDER
+UNDER_OVERLAP = 1.0  # cost as OVERLAP, for the frame UNDER, whose arms should be away from the body
+UNDER_REACH = 2.0  # radii from its bone up to which a part of the frame UNDER is drawn
+COVERED_REACH = 1.2  # the same for the part with the arm: farther away, the arm would be seen beside the body
+BELOW = 0.001  # by so much each of the two lies deeper than what is before it, in canvas units
 DOUBT = 0.1  # cost of a joint of a chain that the detector did not see at all
 SURE = 0.9  # visibility from which a joint is not in doubt
-# Joints of which the detector must be sure. The torso is in doubt with the arms, since it shows an arm that was found
-# elsewhere.
+# Joints of which the detector must be sure. The torso's picture shows an arm that was found elsewhere by error.
 DOUBTED = {"torso": (13, 14, 15, 16), "head": (), "left arm": (13, 15), "right arm": (14, 16), "left leg": (25, 27),
            "right leg": (26, 28)}
 BLUR = 0.003  # cost of a chain that shows nothing but blur
@@ -120,8 +121,9 @@ class LimbWarp(Generator):
             overlaps = np.sqrt(OVERLAP * overlap(self._joints, chain, self._heights))
             known[chain] = np.column_stack([own, overlaps, self._blur(chain, own), self._doubt(chain),
                                             np.repeat([0, np.sqrt(MIRROR[chain])], len(target))])
-        uncovered = np.sqrt(UNCOVERED * overlap(self._joints, "torso", self._heights))
-        known[UNDER] = np.column_stack([known[chain][:, :-4] for chain in BEHIND] + [uncovered, known["torso"][:, -3:]])
+        overlaps = np.sqrt(UNDER_OVERLAP * overlap(self._joints, "torso", self._heights))
+        under = [known[chain][:, :-4] for chain in UNDER_CHAINS]
+        known[UNDER] = np.column_stack([*under, overlaps, known["torso"][:, -3:]])
         self._chooser = BodyChooser(known)
         self._planned = {}  # of each announced pose, as bytes: {chain: frame}
         self._kept = OrderedDict()
@@ -174,7 +176,7 @@ class LimbWarp(Generator):
 
     def _layers(self, joints, frames):
         """[Layer], far ones first, of the frames {chain: frame} carried to `joints` (33, 3)."""
-        layers, lacking, maps = [], [], {number: self._maps(number, joints) for number in set(frames.values())}
+        layers, gaps, maps = [], [], {number: self._maps(number, joints) for number in set(frames.values())}
         for chain, parts in PARTS_OF.items():
             frame, number = self._frame(frames[chain]), frames[chain]
             # An arm that comes from another frame must not be seen in this one, too.
@@ -182,26 +184,25 @@ class LimbWarp(Generator):
             for name in (name for name in parts if name in frame.parts):
                 part, depth = frame.parts[name], self._depth(name, joints)
                 cover = part.without(elsewhere) if name in BEHIND_ARMS else part.cover
-                layers.append(Layer(depth, frame, part, cover, maps[number]))
+                layers.append(layer := Layer(depth, frame, part, cover, maps[number]))
                 missing = part.missing(cover)
                 if missing is not None:
-                    lacking.append((name, depth + BELOW, layers[-1], missing))
-                    layers.append(Layer(depth + 2 * BELOW, frame, part, part.within(FILLED), maps[number],
-                                        *lacking[-1][2:]))
-        if lacking:
+                    gaps.append((name, layer, missing))
+                    layers.append(Layer(depth + 2 * BELOW, frame, part, part.within(COVERED_REACH), maps[number], layer,
+                                        missing))
+        if gaps:
             number = frames[UNDER]
             frame = self._frame(number)
-            layers += [Layer(depth, frame, part := frame.parts[name], part.within(CLOSE, ARMS), maps[number], *gap)
-                       for name, depth, *gap in lacking if name in frame.parts]
+            layers += [Layer(layer.depth + BELOW, frame, part := frame.parts[name], part.within(UNDER_REACH, ARMS),
+                             maps[number], layer, missing) for name, layer, missing in gaps if name in frame.parts]
         return sorted(layers, key=lambda layer: -layer.depth)
 
     def _wanted(self, joints):
-        """{chain: float (N, D)}: what is looked for: the shapes in poses (N, 33, 3), without blur and doubt, and not
-        mirrored."""
+        """{chain: float (N, D)}: what is looked for: the shapes in poses (N, 33, 3), without blur, doubt or mirror."""
         shown, nothing = {chain: shapes(joints, chain, self._height) for chain in CHAINS}, np.zeros((len(joints), 4))
         return {chain: np.column_stack([own, np.sqrt(OVERLAP * overlap(joints, chain, self._height)), nothing[:, 1:]])
                 for chain, own in shown.items()} | {
-                    UNDER: np.column_stack([*(shown[chain] for chain in BEHIND), nothing])}
+                    UNDER: np.column_stack([*(shown[chain] for chain in UNDER_CHAINS), nothing])}
 
     def _wanted_one(self, joints):
         """{chain: float (D,)}: the same for one pose (33, 3)."""
@@ -218,8 +219,7 @@ class LimbWarp(Generator):
         return np.sqrt(BLUR) * np.clip(1 - sharpness / best, 0, 1)
 
     def _doubt(self, chain):
-        """(N,): the square root of what it costs that the detector was not sure where the chain's joints are, in each
-        frame of the target."""
+        """(N,): the square root of what the detector's doubt about a chain costs in each frame of the target."""
         seen = np.concatenate([self._target.visibility[:, DOUBTED[name]]
                                for name in (chain, OTHER_SIDE.get(chain, chain))])
         return np.sqrt(DOUBT * (np.clip(SURE - seen, 0, 1) ** 2).sum(1))

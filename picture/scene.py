@@ -23,7 +23,7 @@ AROUND = 0.06  # share of the picture: how wide the soft edge of what is painted
 LIT = 0.7  # quantile of what a place shows over time: above the median (0.5), because the person's shadow only darkens
 FEW = 3  # frames that must show a place before it is believed
 SELDOM = 0.1  # share of the frames that must show it where the camera stands still: fewer ones show fringes of masks
-LIKE = 15  # aligned frames that are used at a place: those that moved least, because near and far things move apart
+LEAST_MOVED = 15  # aligned frames, at most, that show a place: in others, near and far things have moved apart
 STILL = 0.02  # share of the background, at most, that differs from the plate where the camera stands still
 LEVELS = 24  # of 255: a larger difference counts as different
 SURE_BACKGROUND = 40  # of 255: below this a mask is background
@@ -96,7 +96,7 @@ def _one_frame(frames, people):
     share = np.clip(1 - away / (AROUND * max(size)), 0, 1).astype(np.float32)
     count = np.zeros(reference.shape, np.uint8)  # frames that show a pixel, of the less moved ones
     for number in np.argsort(ways):
-        hidden[number] |= (count >= LIKE).astype(np.uint8)
+        hidden[number] |= (count >= LEAST_MOVED).astype(np.uint8)
         count += hidden[number] == 0
     behind, empty = _behind(moved, hidden, min(FEW, len(moved)), share > 0)
     share[empty] = 0

@@ -87,6 +87,8 @@ class Part:
 
     def missing(self, cover):
         """How much of the part a cover lacks and a little around it: float32 h x w in [0, 1], or None: nothing."""
+        if cover is self.cover:  # as it is for most parts
+            return None
         lacks = (cover < np.minimum(self.cover, 1)).astype(np.float32)
         return cv2.blur(cv2.dilate(lacks, np.ones((5, 5), np.uint8)), (3, 3)) if lacks.any() else None
 
