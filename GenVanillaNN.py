@@ -108,7 +108,7 @@ class GenVanillaNN(Generator):
     def __init__(self, target, kind="skeim", checkpoint=None, device="auto"):
         train = training_command(self.name, target, checkpoint, ["--input", "ske"] if kind == "ske" else [])
         path, self._size = checkpoint or self.checkpoints[kind], target.size
-        network, self._config = load_network(build, path, self.name, train, target)
+        network, self._config, _ = load_network(build, path, self.name, train, target)
         if (self._config.pose == "image") != (kind == "skeim"):
             raise UserError(f"{path} takes another input (pose: {self._config.pose}); train with: {train}")
         self._device = pick_device(device)

@@ -1,16 +1,20 @@
 """GEN_TYPE 5, retrieve, warp, refine: limbs of real frames, carried to their places, mended by a small network.
 
     python DanceDemo.py                                   # no training needed: limb-wise warping works at once
-    python GenWarp.py                                     # learns to mend what that leaves: seams, fringes, shadows
+    python GenWarp.py                                     # learns to mend what that leaves: small shifts, shading
     python GenWarp.py --target me.mp4 --minutes 15
     python GenWarp.py --resume --epochs 400 --minutes 15  # go on
 
 picture/limb_warp.py draws the person from the target's own pixels. The network sees that picture at LOW pixels and
-predicts for every place how the picture should be shifted (flow), what should be added to its colours, and where the
-person should be erased or is missing. The full picture is only sampled and blended, and what is erased has a sharp
-edge, so the result stays as sharp as the video. In training, each frame is drawn from other frames of the target video,
-but not from those around it in time, since in use there are none either. After Siarohin et al. (NeurIPS 2019: flow and
-occlusion from a small network) and Balakrishnan et al. (CVPR 2018: a network repairs what limb-wise warps leave).
+predicts on a coarse grid, so that nothing is torn, how the picture should be shifted (flow) and what should be added to
+its colours. The full picture is only sampled, with cubic interpolation, so the result stays nearly as sharp as the
+video. (With linear interpolation, a network learns to shift everything by half a pixel: that is blur, which a mean
+error likes.) In training, each frame is drawn from other frames of the target video, but not from those around it in
+time, since in use there are none either. After Siarohin et al. (NeurIPS 2019: flow from a small network) and
+Balakrishnan et al. (CVPR 2018: a network repairs what limb-wise warps leave).
+
+A few hundred frames of real footage often have too little in common to learn from. So the trained weights are only used
+where held-out frames look better with them than without (learning/perception.py); the training says whether they do.
 
 Saves data/Dance/DanceGenWarp.pth, and beside it curves for TensorBoard (runs) and pictures of held-out poses.
 """
@@ -25,8 +29,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from common import paths
-from common.command_line import run
-from learning.checkpoint import NetworkConfig, load_network
+from common.command_line import run, warn
+from learning.checkpoint import LEAST_GAIN, NetworkConfig, gain, load_network
 from learning.dataset import PoseDataset, pose_input, to_levels, to_tensor, training_frames
 from learning.flags import pick_device, pick_precision, training_command, training_parser
 from picture.limb_warp import LimbWarp
@@ -39,12 +43,8 @@ CHECKPOINT = paths.DANCE / "DanceGenWarp.pth"
 LOW = 128  # pixels of what the network sees, at most
 PLANES = 10  # of the network's input, see network_input
 WIDTHS = (32, 64, 96, 128)  # channels at each halving of the picture
+COARSER = 4  # pixels of LOW for one of the grid of changes: they can move and shade the picture but not paint on it
 MAX_FLOW = 0.06  # of the picture's side: the longest shift
-SMOOTH = 8  # pixels of LOW over which the added colours change: they can shade the picture but not paint on it
-# The person is predicted as a number from -1 (erase) to 1 (missing). Erasing begins below -ERASE_START and is complete
-# ERASE_RANGE further down: a short way, because a half transparent person looks wrong.
-ERASE_START = 0.3
-ERASE_RANGE = 0.4
 AROUND = 0.06  # of the picture's side: the network may change the picture this far beside the person, for the shadow
 PERSON_WEIGHT = 4.0  # of an error on the person, in addition to 1 for the whole picture
 MASK_WEIGHT = 0.5  # of the loss of the masks; the others have 1
@@ -61,8 +61,9 @@ class Refiner(nn.Module):
         super().__init__()
         self.down = nn.ModuleList(nn.Sequential(_block(before, after, stride=2), _block(after, after))
                                   for before, after in pairwise([PLANES, *WIDTHS]))
-        self.up = nn.ModuleList(_block(before + after, after) for before, after in pairwise(WIDTHS[::-1]))
-        self.last = nn.Conv2d(WIDTHS[0], 6 * 4, 3, padding=1)
+        widths = WIDTHS[COARSER.bit_length() - 2:]  # the first stage halves the picture, and so on
+        self.up = nn.ModuleList(_block(before + after, after) for before, after in pairwise(widths[::-1]))
+        self.last = nn.Conv2d(widths[0], 5, 3, padding=1)
         nn.init.zeros_(self.last.weight)
         nn.init.zeros_(self.last.bias)
 
@@ -74,9 +75,9 @@ class Refiner(nn.Module):
         return compose(pictures, change)
 
     def change(self, low):
-        """The same inputs with at most LOW pixels (B, PLANES, s, s) -> the changes (B, 6, s, s): flow x and y in units
-        of the picture's side, what to add to the three colours in [-1, 1], and the person, from -1 (erase) to 1
-        (missing). They are zero farther than AROUND from the person."""
+        """The same inputs with at most LOW pixels (B, PLANES, s, s) -> the changes (B, 5, s, s): flow x and y in units
+        of the picture's side, and what to add to the three colours in [-1, 1]. They are zero farther than AROUND from
+        the person."""
         stages, x = [], low
         for layer in self.down:
             x = layer(x)
@@ -84,13 +85,12 @@ class Refiner(nn.Module):
         stages.pop()
         for layer in self.up:
             x = layer(torch.cat([F.interpolate(x, scale_factor=2.0), stages.pop()], 1))
-        change = F.pixel_shuffle(self.last(x), 2)
-        flow, colour, person = change.split([2, 3, 1], 1)
-        colour = F.interpolate(F.avg_pool2d(colour, SMOOTH), low.shape[-2:], mode="bilinear", align_corners=False)
+        flow, colour = self.last(x).split([2, 3], 1)
+        change = torch.cat([MAX_FLOW * torch.tanh(flow), colour], 1)
+        change = F.interpolate(change, low.shape[-2:], mode="bicubic", align_corners=False)
         reach = 2 * round(AROUND * low.shape[-1]) + 1
         near = F.max_pool2d(low[:, 9:], (reach, 1), 1, (reach // 2, 0))  # rows, then columns: faster than both at once
-        near = (F.max_pool2d(near, (1, reach), 1, (0, reach // 2)) > -1).to(colour.dtype)
-        return torch.cat([MAX_FLOW * torch.tanh(flow), colour, torch.tanh(person)], 1) * near
+        return change * (F.max_pool2d(near, (1, reach), 1, (0, reach // 2)) > -1).to(change.dtype)
 
 
 def _block(before, after, stride=1):
@@ -109,19 +109,14 @@ def network_input(picture, cover, plate, skeleton):
 
 
 def compose(pictures, change):
-    """Image and mask (B, 4, S, S) in [-1, 1], of the network's input (B, PLANES, S, S) and the changes (B, 6, S, S):
-    picture and cover are shifted by the flow, the plate shows where the person is erased, and the colours are added."""
-    picture, plate, cover = pictures[:, :3], pictures[:, 3:6], pictures[:, 9:]
-    size = pictures.shape[-1]
+    """Image and mask (B, 4, S, S) in [-1, 1], of the network's input (B, PLANES, S, S) and the changes (B, 5, S, S):
+    picture and cover are shifted by the flow, and the colours are added."""
+    picture, cover, size = pictures[:, :3], pictures[:, 9:], pictures.shape[-1]
     place = (torch.arange(size, device=pictures.device, dtype=torch.float32) + 0.5) / size
     grid = torch.stack(torch.meshgrid(place, place, indexing="xy"), -1)
     grid = (grid + change[:, :2].permute(0, 2, 3, 1)) * 2 - 1
-    shifted = F.grid_sample(torch.cat([picture, cover], 1), grid, padding_mode="border", align_corners=False)
-    person = change[:, 5:]
-    erased = ((-person - ERASE_START) / ERASE_RANGE).clamp(0, 1)
-    erased = erased * erased * (3 - 2 * erased)
-    image = shifted[:, :3] * (1 - erased) + plate * erased + change[:, 2:5]
-    return torch.cat([image, (shifted[:, 3:] + 2 * (torch.relu(person) - erased)).clamp(-1, 1)], 1)
+    shifted = F.grid_sample(torch.cat([picture, cover], 1), grid, "bicubic", "border", align_corners=False)
+    return torch.cat([shifted[:, :3] + change[:, 2:], shifted[:, 3:].clamp(-1, 1)], 1)
 
 
 def refiner_losses(made, real):
@@ -156,7 +151,9 @@ class WarpDataset(PoseDataset):
 
     def __getitem__(self, index):
         skeleton, image = super().__getitem__(index)
-        rng = np.random.default_rng([*self._seed_and_epoch, index])
+        # A held-out frame is always drawn from the same frames, so that the errors of different weights are comparable.
+        seed, epoch = self._seed_and_epoch if index < self._count else (0, 0)
+        rng = np.random.default_rng([seed, epoch, index])
         joints, seconds = self._target.joints[index], self._target.seconds
         allowed = np.abs(seconds[:self._count] - seconds[index]) > rng.uniform(*BARRED_SECONDS)
         if not allowed.any():
@@ -171,15 +168,20 @@ class WarpDataset(PoseDataset):
 
 
 class GenWarp(LimbWarp):
-    """Generator 5 for a target (VideoSkeleton), refined by the network of its checkpoint. device: see pick_device;
-    size: pixels of what is generated, see LimbWarp. Raises UserError where this target has no checkpoint."""
+    """Generator 5 for a target (VideoSkeleton), refined by the network of its checkpoint, if that has helped. device:
+    see pick_device; size: pixels of what is generated, see LimbWarp. Raises UserError where this target has no
+    checkpoint."""
 
     name = "GenWarp"
 
     def __init__(self, target, checkpoint=None, device="auto", size=None):
         super().__init__(target, size)
         train = training_command(self.name, target, checkpoint)
-        network, config = load_network(build, checkpoint or CHECKPOINT, self.name, train, target)
+        network, config, held_out = load_network(build, checkpoint or CHECKPOINT, self.name, train, target)
+        self._helps = gain(held_out) >= LEAST_GAIN
+        if not self._helps:
+            warn(f"the training in {checkpoint or CHECKPOINT} did not help: held-out frames look no better with its "
+                 "network; going on without it")
         self._image_size, self._low = config.image_size, min(LOW, config.image_size)
         self._device = pick_device(device)
         # bfloat16 where it is fast: 0.7 of the time on a CPU, and most edges differ by one level at most
@@ -193,6 +195,8 @@ class GenWarp(LimbWarp):
     @torch.inference_mode()
     def generate(self, skeleton):
         """The refined image of a Skeleton: uint8 H x W x 3 BGR. Sets a mask of all that may differ from the plate."""
+        if not self._helps:
+            return super().generate(skeleton)
         picture, cover, _ = self.draw(skeleton.joints, self.frames_for(skeleton))
         near = cv2.dilate((self._shrink(cover) > 0).astype(np.uint8) * 255, self._reach)
         self.mask = cv2.resize(near, (self.size, self.size), interpolation=cv2.INTER_NEAREST)
@@ -203,17 +207,14 @@ class GenWarp(LimbWarp):
         pictures = network_input(self._shrink(picture), self._shrink(cover), self._low_plate, drawn)[None]
         change = self._network.change(pictures.to(self._device, self._type))[0]
         change = np.ascontiguousarray(change.float().cpu().permute(1, 2, 0).numpy())
-        parts = change[:, :, :2], change[:, :, 4:1:-1], change[:, :, 5]  # the colours as BGR
+        parts = change[:, :, :2], change[:, :, 4:1:-1]  # the colours as BGR
         scale = self.size / self._low
         left, top = int(x * scale), int(y * scale)
         # Nothing changes outside this box, so what follows is done inside it only. It does the same as `compose`.
         box = np.s_[top:math.ceil((y + height) * scale), left:math.ceil((x + width) * scale)]
-        flow, colour, person = (cv2.resize(part, (self.size, self.size))[box] for part in parts)
-        erased = np.clip((-person - ERASE_START) / ERASE_RANGE, 0, 1)
-        erased *= erased * (3 - 2 * erased)
-        shifted = cv2.remap(picture, self._pixels[box] + flow * self.size, None, cv2.INTER_LINEAR,
+        flow, colour = (cv2.resize(part, (self.size, self.size))[box] for part in parts)
+        shifted = cv2.remap(picture, self._pixels[box] + flow * self.size, None, cv2.INTER_CUBIC,
                             borderMode=cv2.BORDER_REPLICATE)
-        shifted = cv2.blendLinear(shifted, np.ascontiguousarray(self.plate[box]), 1 - erased, erased)
         picture[box] = cv2.add(shifted, colour * 127.5, dtype=cv2.CV_8U)
         return picture
 
@@ -236,7 +237,7 @@ def train(args):
     from learning.training import Training  # imported here, since drawing needs neither Fabric nor TensorBoard
 
     config, networks = NetworkConfig("image", args.image_size), {"model": (build, LEARNING_RATE)}
-    Training(args, GenWarp.name, config, networks, dataset=WarpDataset).run(step)
+    Training(args, GenWarp.name, config, networks, dataset=WarpDataset, draws_untrained=True).run(step)
 
 
 def main():

@@ -1,9 +1,12 @@
 """Checkpoints: a dict of plain types and tensors, written whole or not at all, and checked before it is used.
 
 {schema, generator, config, target, model, epoch, step, seed, batch_size, held_out}: a generator is rebuilt from the
-file alone. `model` holds the weights averaged over the last steps. Reading a file runs no code in it (weights_only).
+file alone. `model` holds the weights averaged over the last steps; `held_out` has their HeldOutErrors and, as
+"untrained", the unlikeness before the training, where that draws, too (None: it does not). Reading a file runs no code
+in it (weights_only).
 """
 
+import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +17,7 @@ from common.command_line import UserError
 from common.files import atomic_write, require_uncompressed
 
 SCHEMA = 2  # to be raised when a stored value changes its meaning
+LEAST_GAIN = 0.005  # a training has helped if its `gain` is at least this
 IMAGE_SIZES = (64, 128, 256)  # pixels of the square images that networks are trained on
 POSES = ("reduced", "full", "image")  # the inputs of networks, see dataset.pose_input
 
@@ -64,9 +68,17 @@ def load_checkpoint(path, generator, train, target=None):
     return state
 
 
+def gain(held_out):
+    """float: by which share the held-out frames look more like the real ones than before the training; below 0 where
+    they look less so; infinite where the network draws nothing before. held_out: of a checkpoint."""
+    untrained = held_out.get("untrained")
+    return math.inf if untrained is None else 1 - float(held_out["unlikeness"]) / max(float(untrained), 1e-12)
+
+
 def load_network(build, path, generator, train, target):
-    """(network, config) of the checkpoint at `path`: what build(config) makes, with its trained weights, in evaluation
-    mode on the CPU, and the NetworkConfig. The other arguments and the errors are those of `load_checkpoint`."""
+    """(network, config, held_out) of the checkpoint at `path`: what build(config) makes, with its trained weights, in
+    evaluation mode on the CPU, the NetworkConfig, and the checkpoint's dict `held_out`, {} where it has none. The other
+    arguments and the errors are those of `load_checkpoint`."""
     state = load_checkpoint(path, generator, train, target)
     try:
         config = NetworkConfig(str(state["config"]["pose"]), int(state["config"]["image_size"]))
@@ -78,4 +90,4 @@ def load_network(build, path, generator, train, target):
             raise ValueError
     except (AttributeError, KeyError, RuntimeError, TypeError, ValueError):
         raise UserError(f"the weights in {path} don't fit {generator}; train it with: {train}") from None
-    return network.eval(), config
+    return network.eval(), config, state.get("held_out", {})

@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from common.command_line import UserError, warn
 from common.files import file_lock
+from learning.perception import unlikeness
 from picture.canvas import resize
 
 # The share of the video, at its end, that is held out. Neighbouring frames are nearly equal, so with a random choice a
@@ -129,11 +130,12 @@ def _write_reduced(target, path, shape, header):
 
 @dataclass(frozen=True)
 class HeldOutErrors:
-    """l1: mean absolute error in levels from 0 to 255; psnr: dB of the mean squared error over all frames together.
-    Both compare images (not masks) that are rounded to whole levels."""
+    """l1: mean absolute error in levels from 0 to 255; psnr: dB of the mean squared error over all frames together;
+    unlikeness: see perception.py. They compare images (not masks) that are rounded to whole levels."""
 
     l1: float
     psnr: float
+    unlikeness: float
 
 
 class HeldOut:
@@ -149,13 +151,16 @@ class HeldOut:
     @torch.no_grad()
     def errors(self, network):
         """The HeldOutErrors of a network in evaluation mode, or of any function from poses to images in [-1, 1]."""
-        absolute = squared = count = 0
+        absolute = squared = count = unlike = 0
         for pose, image in self._loader:
-            difference = to_levels(network(pose.to(self._device))[:, :3]).double() - image[:, :3]
+            made = to_levels(network(pose.to(self._device))[:, :3])
+            difference = made.double() - image[:, :3]
             absolute += difference.abs().sum().item()
             squared += (difference ** 2).sum().item()
             count += difference.numel()
-        return HeldOutErrors(absolute / count, 10 * math.log10(255 ** 2 / max(squared / count, 1e-12)))
+            unlike += len(image) * unlikeness(normalise(made), *normalise(image).split([3, 1], 1))
+        return HeldOutErrors(absolute / count, 10 * math.log10(255 ** 2 / max(squared / count, 1e-12)),
+                             unlike / len(self._loader.dataset))
 
     @torch.no_grad()
     def samples(self, network):

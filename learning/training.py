@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from common.command_line import UserError, writable_folder
 from common.files import LONGEST_NAME, file_lock, write_png
-from learning.checkpoint import SCHEMA, load_checkpoint, save_checkpoint
+from learning.checkpoint import LEAST_GAIN, SCHEMA, gain, load_checkpoint, save_checkpoint
 from learning.dataset import HeldOut, PoseDataset, normalise
 from learning.processes import ProcessGroup, launch, setup, under_torchrun
 from VideoSkeleton import VideoSkeleton
@@ -39,10 +39,13 @@ class Training:
 
     args: the flags of flags.training_parser; generator: the name for the checkpoint; config: the NetworkConfig of the
     generator's network; networks: {"model": (the function that builds this network from the config, its learning rate),
-    any others}; betas: of Adam; dataset: PoseDataset or a subclass with other inputs.
+    any others}; betas: of Adam; dataset: PoseDataset or a subclass with other inputs; draws_untrained: whether the
+    network draws well before the training. Then its best weights are those whose pictures of held-out frames look best
+    (perception.py), and they are compared with the untrained ones; otherwise those with the least L1 error.
     """
 
-    def __init__(self, args, generator, config, networks, betas=(0.9, 0.999), dataset=PoseDataset):
+    def __init__(self, args, generator, config, networks, betas=(0.9, 0.999), dataset=PoseDataset,
+                 draws_untrained=False):
         self._args, self._fabric, self._networks, self._optimizers = args, launch(args), {}, {}
         for name, (build, learning_rate) in networks.items():
             network = build(config)
@@ -68,6 +71,7 @@ class Training:
         self._last_path, self._previous_path, self._samples_path = (
             self._path.with_name(self._path.stem + end) for end in ("-last.pth", "-previous.pth", "-samples.png"))
         self.step, self._evaluated_step, self._best, self._loss_sums, self._interrupted = 0, 0, math.inf, {}, False
+        self._draws_untrained, self._untrained = draws_untrained, None  # the unlikeness before the training
         state = group.broadcast(group.on_first(partial(self._check_files, target)))
         if state:
             self._restore(state)
@@ -104,7 +108,7 @@ class Training:
                 self._optimizers[name].load_state_dict(state["optimizers"][name])
             self._averaged.load_state_dict(state["ema"])
             self.step = self._evaluated_step = int(state["step"])
-            self._best = float(state["best"])
+            self._best, self._untrained = float(state["best"]), state.get("untrained")
             torch.set_rng_state(state["rng"])
         except (AttributeError, KeyError, RuntimeError, TypeError, ValueError):
             raise UserError(f"{self._last_path} is damaged; train anew without --resume") from None
@@ -130,6 +134,8 @@ class Training:
                 stack.callback(signal.signal, number, signal.signal(number, self._end_after_step))
             progress = stack.enter_context(tqdm(desc=self._path.stem, initial=first_step, total=last_step, unit="step",
                                                 dynamic_ncols=True, disable=not group.is_first))
+            if self._draws_untrained and not first_step and not args.dry_run:
+                group.on_first(self._judge_untrained)
             start = saved = time.monotonic()
             evaluation_seconds, stop, batches = 0.0, False, self._batches()
             while not stop:
@@ -197,17 +203,22 @@ class Training:
         self._evaluated_step, self._loss_sums = self.step, {}
         return {name: sum(process[name] for process in means) / len(means) for name in means[0]}
 
+    def _judge_untrained(self):
+        """Note how the held-out frames look before the first step."""
+        self._untrained = self._held_out.errors(self._averaged.module.eval()).unlikeness
+
     def _evaluate(self, losses, progress):
         """Evaluate the averaged weights on the held-out frames, save them if they are the best so far, and write the
         last weights, the curves and the samples. Returns the HeldOutErrors."""
         network = self._averaged.module.eval()
         errors = self._held_out.errors(network)
-        if errors.l1 < self._best:
+        score = errors.unlikeness if self._draws_untrained else errors.l1
+        if score < self._best:
             model = {name: value.cpu() for name, value in network.state_dict().items()}
             # Before the first evaluation the weights at X.pth are of an earlier training, even if this one was resumed.
             previous = self._previous_path if math.isinf(self._best) else None
-            self._best = errors.l1
-            self._save(self._path, {"model": model, "held_out": asdict(errors)}, previous)
+            self._best, held_out = score, asdict(errors) | {"untrained": self._untrained}
+            self._save(self._path, {"model": model, "held_out": held_out}, previous)
         progress.set_postfix(losses | {"held-out psnr": round(errors.psnr, 2)})
         with _curve_errors(self._curves.log_dir):
             for name, value in (losses | {f"held_out/{k}": v for k, v in asdict(errors).items()}).items():
@@ -222,7 +233,7 @@ class Training:
             "weights": {name: network.module.state_dict() for name, network in self._networks.items()},
             "optimizers": {name: optimizer.state_dict() for name, optimizer in self._optimizers.items()},
             "model": self._averaged.module.state_dict(), "ema": self._averaged.state_dict(), "best": self._best,
-            "rng": torch.get_rng_state()})
+            "untrained": self._untrained, "rng": torch.get_rng_state()})
 
     def _save(self, path, state, previous=None):
         """Write a checkpoint with `state` and what all checkpoints of this training say. See save_checkpoint."""
@@ -236,6 +247,11 @@ class Training:
         print(f"{self.epoch} epochs, {self.step} steps, {seconds / 60:.1f} min on {self._group}, "
               f"{images_per_second:.4g} images/s; held-out PSNR {errors.psnr:.2f} dB (the mean training frame: "
               f"{mean_errors.psnr:.2f} dB)\n  weights {self._path}\n  samples {self._samples_path}")
+        if self._untrained is not None:
+            better = gain({"unlikeness": self._best, "untrained": self._untrained})
+            print(f"  held-out frames look {better:.1%} more like the real ones than before the training"
+                  if better >= LEAST_GAIN else
+                  "  held-out frames do not look more like the real ones than before the training: it did not help")
 
 
 @contextlib.contextmanager

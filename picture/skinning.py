@@ -43,6 +43,7 @@ JOINTS = (
 )
 LABELS = 192  # pixels of the canvas for the masks of parts, which are enlarged when they are drawn
 CELL = 4  # of these pixels: the distance of a mesh's vertices
+HAND = 1.8  # a hand is so many times as long as from the wrist to the knuckles, for the fingers
 HEM = 0.1  # torso lengths below the hips down to which clothes move with the torso
 SHARED = 0.35  # radii by which a part goes on below its neighbour
 BESIDE_ARM = 1.3  # radii from a forearm: what is nearer to it may show the arm, whatever part it belongs to
@@ -144,8 +145,8 @@ def _attached(seen, away):
 
 def distances(places, joints, height):
     """float (12, ...): how far `places` (..., 2) in canvas units are from the bone of each of PARTS, in its radii."""
-    return np.stack([distance_to_segment(places, *bone_segment(joints, part)) / (radius * height)
-                     for part, (_, _, radius) in PARTS.items()])
+    return np.stack([np.min([distance_to_segment(places, *ends) for ends in segments(joints, part)], 0)
+                     / (radius * height) for part, (_, _, radius) in PARTS.items()])
 
 
 def _mesh(cells, grid, weights):
@@ -240,20 +241,21 @@ def laid_out(values, part, where, size):
     return out
 
 
-def bone_segment(joints, part):
-    """The segment (start, end), x and y, around which a part's pixels lie: its bone, which is longer at hands, feet and
-    head, where the body goes on beyond the landmark."""
+def segments(joints, part):
+    """[(start, end)], x and y, around which a part's pixels lie: its bone, which is longer at feet and head, where the
+    body goes on beyond the landmark, and the hand, which belongs to the forearm and may be bent."""
     start, end = (landmark_point(joints, landmark)[:2] for landmark in PARTS[part][:2])
     along = end - start
-    if "forearm" in part:  # as far as the fingers
-        return start, end + 0.55 * along
+    if "forearm" in part:
+        knuckles = landmark_point(joints, (17, 19) if part == "left forearm" else (18, 20))[:2]
+        return [(start, end), (end, end + HAND * (knuckles - end))]
     if part == "torso":  # a hem hangs down from it
-        return start, end + HEM * along
+        return [(start, end + HEM * along)]
     if part == "head":
-        return start + 0.1 * along, end + 0.9 * along
+        return [(start + 0.1 * along, end + 0.9 * along)]
     if "foot" in part:
-        return start - 0.2 * along, end + 0.35 * along
-    return start, end
+        return [(start - 0.2 * along, end + 0.35 * along)]
+    return [(start, end)]
 
 
 def similarity(start, end, size=1.0):

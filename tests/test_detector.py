@@ -13,7 +13,7 @@ from common.command_line import UserError
 from common.files import sha256
 from common.paths import SAMPLE_JOINTS
 from motion import detector
-from motion.detector import PoseDetector, detect_skeleton, find_model
+from motion.detector import POSE_MODEL, PoseDetector, detect_skeleton
 from Skeleton import REDUCED
 from VideoReader import VideoReader
 
@@ -61,17 +61,17 @@ def test_the_detector_is_silent(frames, capfd):
 
 
 def test_the_model_is_checked_and_looked_for_in_order(tmp_path, monkeypatch):
-    packaged = find_model()
-    assert sha256(packaged) == detector.MODEL_SHA256 and detector.MODEL_PACKAGE not in sys.modules
+    packaged = POSE_MODEL.find()
+    assert sha256(packaged) == POSE_MODEL.sha256 and detector.MODEL_PACKAGE not in sys.modules
     monkeypatch.setattr(paths, "MODELS", tmp_path)
-    (tmp_path / detector.MODEL_NAME).write_bytes(b"damaged")
-    assert find_model() == packaged  # a wrong file in data/models is passed over
-    (tmp_path / detector.MODEL_NAME).write_bytes(packaged.read_bytes())
-    assert find_model().parent == tmp_path
-    (tmp_path / detector.MODEL_NAME).unlink()
+    (tmp_path / POSE_MODEL.file).write_bytes(b"damaged")
+    assert POSE_MODEL.find() == packaged  # a wrong file in data/models is passed over
+    (tmp_path / POSE_MODEL.file).write_bytes(packaged.read_bytes())
+    assert POSE_MODEL.find().parent == tmp_path
+    (tmp_path / POSE_MODEL.file).unlink()
     monkeypatch.setattr(detector, "MODEL_PACKAGE", "no_such_package")
     with pytest.raises(UserError, match="pip install -r"):
-        find_model()
+        POSE_MODEL.find()
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads an ELF library")

@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -29,7 +30,7 @@ def test_content_parameters_model_and_schema_change_the_key(short, cache, monkey
             keys.add(cache_folder(short))
             pictures.add(target_folder(short))
     with monkeypatch.context() as patch:
-        patch.setattr(extraction, "find_model", lambda: short)  # another file
+        patch.setattr(extraction, "POSE_MODEL", SimpleNamespace(find=lambda: short))  # another file
         keys.add(cache_folder(short))
     assert len(keys) == 4 and len(pictures) == 5
     renamed = short.rename(tmp_path / "other.mp4")

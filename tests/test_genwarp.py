@@ -14,6 +14,7 @@ from common import paths
 from dancing.generators import GENERATORS
 from learning.checkpoint import SCHEMA, save_checkpoint
 from learning.dataset import normalise, to_image, to_tensor
+from learning.perception import unlikeness
 from picture.limb_warp import LimbWarp
 from picture.retrieval import CHAINS, UNDER
 from VideoSkeleton import VideoSkeleton
@@ -28,9 +29,11 @@ def one_thread():
     torch.set_num_threads(threads)
 
 
-def saved(network, target, path, image_size=64):
+def saved(network, target, path, image_size=64, unlikeness=0.8):
+    """A checkpoint of a training that has brought the unlikeness of the held-out frames from 1 to `unlikeness`."""
     save_checkpoint({"schema": SCHEMA, "generator": "GenWarp", "target": target.identity,
-                     "config": {"pose": "image", "image_size": image_size}, "model": network.state_dict()}, path)
+                     "config": {"pose": "image", "image_size": image_size}, "model": network.state_dict(),
+                     "held_out": {"unlikeness": unlikeness, "untrained": 1.0}}, path)
     return path
 
 
@@ -48,7 +51,7 @@ def test_generate_does_what_training_did(target, tmp_path, size):
     torch.manual_seed(0)
     network = GenWarp.Refiner().eval()
     torch.nn.init.normal_(network.last.weight, std=0.02)
-    network.last.bias.data[:8] = 0.5  # both directions of the flow
+    network.last.bias.data[:2] = 0.5  # both directions of the flow
     path = saved(network, target, tmp_path / "w.pth", size)
     generator, plain, skeleton = GenWarp.GenWarp(target, path, size=size), LimbWarp(target, size), target.skeleton(9)
     picture, cover, _ = plain.draw(skeleton.joints, plain.frames_for(skeleton))
@@ -120,14 +123,67 @@ def test_it_learns_to_mend_the_pictures_it_is_trained_on(target, monkeypatch):
     assert (made[:, :3] - real[:, :3]).abs().mean() < 0.85 * (pictures[:, :3] - real[:, :3]).abs().mean()
 
 
-def test_without_weights_or_with_anothers_it_warps_and_says_so(target, weights, tmp_path, monkeypatch, capsys):
-    entry = GENERATORS[5]
+@pytest.mark.parametrize("helps", [True, False])
+def test_a_training_that_does_not_help_is_told_in_one_line_and_the_warp_is_kept(helps, target, training, capsys,
+                                                                               monkeypatch):
+    """In the place of what is learned: a flow that shifts everything aside is unlearned, or is all that is learned."""
+    def begin(config=None):
+        network = build()
+        network.last.bias.data[0] = 0.5 if helps else 0.0
+        return network
+
+    def step(fabric, network, optimizer, pictures, real):
+        network.module.last.bias.data[0] = 1e-3 if helps else 0.5
+        return {"loss": real.mean()}
+
+    build, training.epochs = GenWarp.build, 1
+    with monkeypatch.context() as patch:
+        patch.setattr(GenWarp, "step", step)
+        patch.setattr(GenWarp, "build", begin)
+        GenWarp.train(training)
+    said = capsys.readouterr()
+    assert said.out.count("did not help") == (not helps) and said.out.count("% more like the real ones") == helps
+    generator, plain = GENERATORS[5].make(target, training.checkpoint), LimbWarp(target)
+    warned = capsys.readouterr().err
+    assert warned.count("did not help") == warned.count("\n") == (not helps)
+    image, warped = (each.generate(target.skeleton(9)) for each in (generator, plain))
+    assert np.array_equal(image, warped) != helps
+    assert helps or np.array_equal(generator.mask, plain.mask)
+
+
+def test_held_out_frames_are_always_drawn_from_the_same_frames(target):
+    dataset, drawn = GenWarp.WarpDataset(target, "image", 64), []
+    for epoch in (0, 3):
+        dataset.set_epoch(1, epoch)
+        drawn.append([dataset[index][0] for index in (5, len(target) - 1)])
+    assert not torch.equal(drawn[0][0], drawn[1][0]) and torch.equal(drawn[0][1], drawn[1][1])
+
+
+def test_blur_and_rags_look_less_alike_than_a_shift(target):
+    """All of them against the real picture. A mean error finds the blurred one as good as the shifted one."""
+    image, mask = target.image(9), to_tensor(cv2.cvtColor(target.mask(9), cv2.COLOR_GRAY2BGR))[None, :1]
+    real = to_tensor(image)[None]
+
+    def made(change):
+        return unlikeness(to_tensor(change)[None], real, mask)
+
+    x, y = np.meshgrid(*(np.arange(length, dtype=np.float32) for length in image.shape[1::-1]))
+    torn = cv2.remap(image, x + np.random.default_rng(0).normal(0, 2, x.shape).astype(np.float32), y, cv2.INTER_LINEAR)
+    shifted, blurred = made(np.roll(image, 1, 1)), made(cv2.GaussianBlur(image, (0, 0), 1.5))
+    assert made(image) == 0 < shifted < min(blurred, made(torn))
+    outside = image.copy()
+    outside[cv2.dilate(target.mask(9), np.ones((31, 31), np.uint8)) == 0] = 0
+    assert made(outside) == 0
+
+
+def test_without_weights_or_with_anothers_it_warps_and_says_so(target, tmp_path, monkeypatch, capsys):
+    entry, weights = GENERATORS[5], saved(GenWarp.Refiner(), target, tmp_path / "mine.pth")
     monkeypatch.setattr(paths, "DANCE", tmp_path)
-    monkeypatch.setattr(GenWarp, "CHECKPOINT", weights[5])
+    monkeypatch.setattr(GenWarp, "CHECKPOINT", weights)
     assert type(entry.make(target)) is LimbWarp and "GenWarp.py" in capsys.readouterr().err
-    assert type(entry.make(target, weights[5])) is GenWarp.GenWarp
+    assert type(entry.make(target, weights)) is GenWarp.GenWarp
     other = VideoSkeleton(target.path, target.folder)
     other.content = "another video"
-    shutil.copy(weights[5], entry.weights)
+    shutil.copy(weights, entry.weights)
     assert type(entry.make(other)) is LimbWarp and "another target" in capsys.readouterr().err
     assert type(entry.make(target)) is GenWarp.GenWarp and capsys.readouterr().err == ""
