@@ -5,6 +5,7 @@
     python DanceDemo.py --source duo.mp4 --from 0:10 --to 1:05 --person left    # a part, and one of several people
     python DanceDemo.py --source karate.mp4 --save-motion karate.npz
     python DanceDemo.py --source karate.npz                         # the same dance without its video
+    python DanceDemo.py --source karate.mp4 --motion dance.bvh      # what the target does, for Blender
     python DanceDemo.py --source 0                                  # the webcam, live
 
 Writes data/Dance/DanceDemo-<generator>.mp4, [source with its skeleton | the target in her scene], with the source's
@@ -31,6 +32,7 @@ from common.command_line import Parser, UserError, check_output, positive, run
 from common.files import atomic_write
 from dancing.dance import LAYOUTS, compose, live_moments, moments
 from dancing.generators import GENERATORS
+from dancing.motion_files import ENDINGS, write_motion
 from motion.extraction import load_track
 from motion.mending import steady
 from motion.retargeting import place
@@ -77,7 +79,8 @@ def parse_arguments():
     parser.add_argument("--max-frames", type=positive(int), help="draw only so many frames")
     parser.add_argument("--result", type=Path, metavar="OUT.mp4", help="also write the target's frame alone")
     parser.add_argument("--save-motion", type=Path, metavar="OUT.npz", help="also write the source's motion")
-    parser.add_argument("--skeletons", type=Path, metavar="OUT.npz", help="also write the placed skeletons")
+    parser.add_argument("--motion", type=Path, metavar="OUT", help="also write the dance's motion: a name that ends in "
+                        ".bvh (for Blender), .json or .npz")
     parser.add_argument("--report", type=Path, metavar="OUT.json", help="also write what was done and how fast")
     args = parser.parse_args()
     if args.gen_type not in GENERATORS or args.layout not in LAYOUTS:  # the constants may have been edited wrongly
@@ -87,17 +90,18 @@ def parse_arguments():
     if args.canvas and (args.gen_type != 5 or args.canvas < SMALLEST_CANVAS):
         parser.error(f"--canvas is a number from {SMALLEST_CANVAS} up, and for GEN_TYPE 5 only")
     args.output = args.output or paths.DANCE / f"DanceDemo-{GENERATORS[args.gen_type].name}.mp4"
-    outputs = [p for p in (args.output, args.result, args.save_motion, args.skeletons, args.report) if p]
+    outputs = [p for p in (args.output, args.result, args.save_motion, args.motion, args.report) if p]
     for path in filter(None, (args.output, args.result)):
         check_film_name(path)
     for path in outputs:
         check_output(path, (args.source, args.target))
     if len({path.absolute() for path in outputs}) < len(outputs):
         raise UserError("two of the outputs name the same file; give each its own")
-    for path, ending in ((args.save_motion, ".npz"), (args.skeletons, ".npz"), (args.report, ".json")):
-        if path and path.suffix != ending:
-            raise UserError(f"{str(path)!r} would hold {ending[1:]}, whatever its name says; let its name end in "
-                            f"{ending}")
+    for path, endings in ((args.save_motion, (".npz",)), (args.motion, ENDINGS), (args.report, (".json",))):
+        if path and path.suffix not in endings:
+            names = " or ".join(ending[1:] for ending in endings)
+            raise UserError(f"{str(path)!r} would hold {names}, whatever its name says; let its name end in "
+                            f"{' or '.join(endings)}")
     return args
 
 
@@ -176,16 +180,6 @@ def write_show(args, shown, motion, source):
     return log
 
 
-def save_skeletons(path, log, target, fps):
-    """Write an .npz: joints float32 (frames, 33, 3) of the drawn skeletons, in pixels of the target's frame, NaN before
-    the first person; detected bool (frames,); fps."""
-    x, y, side = target.box
-    nowhere = np.full((33, 3), np.nan, np.float32)
-    joints = [nowhere if drawn is None else drawn.joints * side + np.float32([x, y, 0]) for drawn in log.drawn]
-    with atomic_write(path) as part, open(part, "wb") as file:
-        np.savez(file, joints=np.array(joints, np.float32), fps=fps, detected=np.array(log.found, bool))
-
-
 def save_report(args, log, fps, seconds):
     """Write a JSON of what was done, and how fast."""
     count = len(log.found)
@@ -217,8 +211,8 @@ def main():
         log.stage_ms["pose"] += pose_seconds * 1e3
         seconds, count = time.perf_counter() - begin, len(log.found)
     fps = frame_rate(np.array(log.seconds), motion.fps)  # a webcam may give fewer frames than it claims
-    if args.skeletons:
-        save_skeletons(args.skeletons, log, target, fps)
+    if args.motion:
+        write_motion(args.motion, log.drawn, log.found, log.seconds, fps, target.box, target.frame_size)
     if args.report:
         save_report(args, log, fps, seconds)
     print(f"{args.output}: {count} frames, {count - sum(log.found)} without a person, {count / seconds:.1f} frames/s")

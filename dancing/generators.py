@@ -62,9 +62,14 @@ class GeneratorEntry:
         """The Generator as it works without a checkpoint. options: of its class."""
         return self._class(*self.untrained)(target, **options)
 
-    @staticmethod
-    def _class(module, name):
-        return getattr(importlib.import_module(module), name)
+    def _class(self, module, name):
+        try:
+            return getattr(importlib.import_module(module), name)
+        except ModuleNotFoundError as error:
+            if error.name != "torch":
+                raise
+            raise UserError(f"the network of GEN_TYPE {self.number} needs PyTorch, which is not installed here; run: "
+                            "pip install -r requirements.txt") from None
 
 
 GENERATORS = {entry.number: entry for entry in (

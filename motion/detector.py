@@ -1,4 +1,6 @@
-"""The pose detector (MediaPipe Pose Landmarker), and where its model comes from. Only this file imports MediaPipe.
+"""The pose detector (MediaPipe Pose Landmarker), and where its model comes from.
+
+Beside this file, only what measures imports MediaPipe.
 
 Documentation: https://ai.google.dev/edge/mediapipe/solutions/vision/pose_landmarker/python
 """

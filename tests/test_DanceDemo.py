@@ -14,6 +14,7 @@ import pytest
 from test_VideoReader import sound, tone
 
 import DanceDemo
+from common import paths
 from common.paths import ROOT, SAMPLE_JOINTS, SAMPLE_SOURCE
 from motion import extraction
 from picture.canvas import crop
@@ -26,7 +27,7 @@ def test_side_by_side_with_report_and_skeletons(clip, target, script, tmp_path):
     out, report, skeletons = tmp_path / "out.mp4", tmp_path / "r.json", tmp_path / "s.npz"
     result = tmp_path / "result.mp4"
     status, said, _ = script(DanceDemo.main, "--gen-type", 1, "--source", clip, "--target", clip, "--output", out,
-                             "--no-window", "--report", report, "--skeletons", skeletons, "--result", result)
+                             "--no-window", "--report", report, "--motion", skeletons, "--result", result)
     assert status == 0
     assert said.startswith(f"{out}: 40 frames, 0 without a person, ") and said.count("\n") == 1
     with VideoReader(out) as reader:
@@ -72,7 +73,7 @@ def test_gaps_are_filled_long_ones_hold_and_before_the_first_person_the_target_s
         for frame in [empty] * 4 + frames[:6] + [empty] * 4 + frames[6:12] + [empty] * 12 + frames[12:18]:
             writer.write(frame)
     status, said, _ = script(DanceDemo.main, "--source", source, "--target", clip, "--output", out, "--gen-type", 1,
-                             "--layout", "result", "--skeletons", skeletons)
+                             "--layout", "result", "--motion", skeletons)
     assert status == 0 and "38 frames, 20 without a person" in said
     with VideoReader(out) as reader:
         pictures = [p.astype(int) for p in reader]
@@ -304,3 +305,34 @@ def test_a_picture_folder_is_a_source(frames, clip, tmp_path, script):
     out = tmp_path / "out.mp4"
     assert script(DanceDemo.main, "--source", folder, "--target", clip, "--output", out, "--gen-type", 1)[0] == 0
     assert len(list(VideoReader(out))) == 5
+
+
+WITHOUT_TORCH = """
+import sys
+for package in ("torch", "torchvision", "lightning_fabric", "tensorboard"):
+    sys.modules[package] = None  # importing it raises ModuleNotFoundError, as if it were not installed
+from pathlib import Path
+from common import paths
+from common.command_line import run
+paths.CACHE, paths.DANCE = Path(sys.argv.pop(1)), Path(sys.argv.pop(1))
+import DanceDemo
+run(DanceDemo.main)
+"""
+
+
+@pytest.mark.parametrize("gen_type, checkpoint", [(1, False), (5, False), (5, True), (3, False)])
+def test_nearest_frames_and_the_warp_need_no_pytorch(gen_type, checkpoint, clip, target, tmp_path):
+    """Where it is missing, the generators without a network dance, and the others say what is missing."""
+    out = tmp_path / "o.mp4"
+    if checkpoint:
+        (tmp_path / "DanceGenWarp.pth").touch()
+    words = [sys.executable, "-c", WITHOUT_TORCH, paths.CACHE, tmp_path, "--gen-type", gen_type, "--source", clip,
+             "--target", clip, "--output", out, "--max-frames", 5, "--no-window"]
+    done = subprocess.run(list(map(str, words)), cwd=ROOT, capture_output=True, text=True, timeout=120)
+    said = [line for line in done.stderr.splitlines() if "PyTorch" in line]
+    if gen_type == 3:
+        assert done.returncode == 2 and not out.exists() and len(said) == 1 and "requirements.txt" in said[0], done
+    else:
+        assert done.returncode == 0 and out.exists(), done.stderr
+        assert len(said) == bool(checkpoint)
+    assert "Traceback" not in done.stderr

@@ -118,7 +118,7 @@ def test_odd_words_to_the_demo(clip, target, refused, tmp_path):
             ("--gen-type", "9"), ("--gen-type", "one"), ("--max-frames", "0"), ("--max-frames", "-5"),
             ("--continuity", "nan"), ("--continuity", "-1"), ("--layout", "upside-down"), ("--source", "99"),
             ("--checkpoint", "none.pth"), ("--runtime", "onnx"), ("--output", tmp_path / "folder"),
-            ("--output", tmp_path / "file" / "o.mp4"), ("--skeletons", tmp_path / "folder"), ("--output", clip),
+            ("--output", tmp_path / "file" / "o.mp4"), ("--motion", tmp_path / "folder"), ("--output", clip),
             ("--save-motion", tmp_path / "folder"), ("--save-motion", tmp_path / "file" / "m.npz"),
             ("--save-motion", clip), ("--save-motion", film), ("--source", tmp_path / "none.npz"),
             ("--source", tmp_path / "m.npz", "--save-motion", tmp_path / "m.npz")):

@@ -123,7 +123,7 @@ def test_images_of_a_training(disk, fill, clip, target, script, monkeypatch):
 def test_the_demo(disk, fill, clip, target, script):
     output = disk / "o.mp4"
     words = ["--gen-type", 1, "--no-window", "--source", clip, "--target", clip, "--output", output]
-    more = ["--skeletons", disk / "s.npz", "--report", disk / "r.json"]
+    more = ["--motion", disk / "s.npz", "--report", disk / "r.json"]
     assert script(DanceDemo.main, *words, *more)[0] == 0
     before = {name: (disk / name).read_bytes() for name in files_in(disk)}
     assert set(before) == {"o.mp4", "s.npz", "r.json"}

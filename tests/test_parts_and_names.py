@@ -63,7 +63,7 @@ def test_a_part_of_the_source_dances_as_if_it_were_all(dance, clip, target, scri
     (whole, part), films = dance, []
     for name, words in (("a", ("--source", whole, "--from", "0.8", "--to", "0:01.6")), ("b", ("--source", part))):
         out, joints = tmp_path / f"{name}.mp4", tmp_path / f"{name}.npz"
-        status, said, error = script(DanceDemo.main, "--gen-type", 1, "--target", clip, "--output", out, "--skeletons",
+        status, said, error = script(DanceDemo.main, "--gen-type", 1, "--target", clip, "--output", out, "--motion",
                                      joints, "--layout", "result", *words)
         assert status == 0 and said.startswith(f"{out}: 8 frames, 0 without a person"), error
         assert beeps(out) == pytest.approx([0.7], abs=0.03)
@@ -113,7 +113,7 @@ def test_any_name_that_a_disk_can_hold(name, frames, clip, script, tmp_path):
     assert len(os.fsencode(part_of(out).name)) <= 255
     report, motion = tmp_path / f"{name[2:]}r.json", tmp_path / f"{name[2:]}m.npz"
     status, _, error = script(DanceDemo.main, "--gen-type", 1, "--source", video, "--target", video, "--output", out,
-                              "--report", report, "--skeletons", motion)
+                              "--report", report, "--motion", motion)
     assert status == 0 and motion.exists() and len(read_film(out)) == 4, error
     assert json.loads(report.read_text())["frames"] == 4
 
@@ -133,7 +133,7 @@ def test_a_terminal_that_can_not_show_a_name(encoding, clip, target, tmp_path):
 def test_a_name_that_would_lie_is_refused_before_any_work(clip, refused, tmp_path):
     before = kept_files()
     for flag, name in (("--output", "o.gif"), ("--output", "o.avi"), ("--result", "o.webm"), ("--output", "o"),
-                       ("--skeletons", "s.json"), ("--save-motion", "m.mp4")):
+                       ("--motion", "s.fbx"), ("--save-motion", "m.mp4")):
         line = refused(name, DanceDemo.main, "--source", clip, "--target", clip, flag, tmp_path / name)
         assert "let its name end in" in line or "let the name end in" in line
     assert list(tmp_path.iterdir()) == [] and kept_files() == before

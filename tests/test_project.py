@@ -98,10 +98,10 @@ while children:
         assert name not in WITHOUT_TRAINING or not {"tensorboard", "lightning_fabric"} & set(packages), name
 
 
-def test_only_the_detector_and_its_reference_import_mediapipe():
+def test_only_the_detector_and_what_measures_import_mediapipe():
     imports = re.compile(r"^\s*(import|from) mediapipe", re.M)
     assert [name for name in MODULES if imports.search(ROOT.joinpath(*name.split(".")).with_suffix(".py").read_text())
-            ] == ["measuring.references", "motion.detector"]
+            ] == ["measuring.faces", "measuring.references", "motion.detector"]
 
 
 def test_one_list_of_dependencies():

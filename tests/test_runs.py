@@ -304,7 +304,7 @@ def test_without_the_right_to_read_or_write(run_all, clip, target, weights, tmp_
     refused = [[*good, "--output", shut / "o.mp4"],
                [*good, *free, "--source", locked], [*good, *free, "--target", locked],
                [*good, *free, "--source", motion], [*good, *free, "--save-motion", shut / "m.npz"],
-               [*good, *free, "--gen-type", 3, "--checkpoint", secret], [*good, *free, "--skeletons", shut / "s.npz"],
+               [*good, *free, "--gen-type", 3, "--checkpoint", secret], [*good, *free, "--motion", shut / "s.npz"],
                ["GenVanillaNN", "--target", clip, "--checkpoint", shut / "w.pth"], ["VideoSkeleton", locked]]
     ends = run_all([*refused, [*good, *free]], preexec_fn=without_rights)
     for words, (status, said) in zip(refused, ends, strict=False):
