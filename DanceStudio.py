@@ -122,7 +122,7 @@ def training_state(path, changed, network, target):
     try:
         state = load_checkpoint(path, network, "Train, below", target)
         if gain(state["held_out"]) < LEAST_GAIN:
-            return "● trained on this target, but frames kept aside look no better with it, so it works without"
+            return "● trained on this target, but frames kept aside look hardly better with it, so it works without"
         return f"● trained on this target: {state['step']} steps, {state['held_out']['psnr']:.1f} dB on held-out frames"
     except UserError as error:
         return f"○ {error}"

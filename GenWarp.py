@@ -45,7 +45,7 @@ PLANES = 10  # of the network's input, see network_input
 WIDTHS = (32, 64, 96, 128)  # channels at each halving of the picture
 COARSER = 4  # pixels of LOW for one of the grid of changes: they can move and shade the picture but not paint on it
 MAX_FLOW = 0.06  # of the picture's side: the longest shift
-AROUND = 0.06  # of the picture's side: the network may change the picture this far beside the person, for the shadow
+AROUND = 0.02  # of the picture's side: the network may change the picture this far beside the person, not the scene
 PERSON_WEIGHT = 4.0  # of an error on the person, in addition to 1 for the whole picture
 MASK_WEIGHT = 0.5  # of the loss of the masks; the others have 1
 # Frames nearer in time than this are not used to draw a frame: a random number of seconds between these two.
@@ -180,8 +180,8 @@ class GenWarp(LimbWarp):
         network, config, held_out = load_network(build, checkpoint or CHECKPOINT, self.name, train, target)
         self._helps = gain(held_out) >= LEAST_GAIN
         if not self._helps:
-            warn(f"the training in {checkpoint or CHECKPOINT} did not help: held-out frames look no better with its "
-                 "network; going on without it")
+            warn(f"the training in {checkpoint or CHECKPOINT} did not help: held-out frames look hardly better with "
+                 "its network; going on without it")
         self._image_size, self._low = config.image_size, min(LOW, config.image_size)
         self._device = pick_device(device)
         # bfloat16 where it is fast: 0.7 of the time on a CPU, and most edges differ by one level at most

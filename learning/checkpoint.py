@@ -17,7 +17,9 @@ from common.command_line import UserError
 from common.files import atomic_write, require_uncompressed
 
 SCHEMA = 2  # to be raised when a stored value changes its meaning
-LEAST_GAIN = 0.005  # a training has helped if its `gain` is at least this
+# A training has helped if its `gain` is at least this. Held-out frames are few and much alike: on one real clip, a gain
+# of 4.6 % there was a loss of 1.8 % on other frames (ST-LPIPS); on another one, 5.9 % was a gain there, too.
+LEAST_GAIN = 0.05
 IMAGE_SIZES = (64, 128, 256)  # pixels of the square images that networks are trained on
 POSES = ("reduced", "full", "image")  # the inputs of networks, see dataset.pose_input
 

@@ -250,8 +250,7 @@ class Training:
         if self._untrained is not None:
             better = gain({"unlikeness": self._best, "untrained": self._untrained})
             print(f"  held-out frames look {better:.1%} more like the real ones than before the training"
-                  if better >= LEAST_GAIN else
-                  "  held-out frames do not look more like the real ones than before the training: it did not help")
+                  + f"; below {LEAST_GAIN:.0%}, it did not help" * (better < LEAST_GAIN))
 
 
 @contextlib.contextmanager

@@ -142,7 +142,7 @@ def test_a_training_that_does_not_help_is_told_in_one_line_and_the_warp_is_kept(
         patch.setattr(GenWarp, "build", begin)
         GenWarp.train(training)
     said = capsys.readouterr()
-    assert said.out.count("did not help") == (not helps) and said.out.count("% more like the real ones") == helps
+    assert said.out.count("did not help") == (not helps) and "% more like the real ones" in said.out
     generator, plain = GENERATORS[5].make(target, training.checkpoint), LimbWarp(target)
     warned = capsys.readouterr().err
     assert warned.count("did not help") == warned.count("\n") == (not helps)
