@@ -94,7 +94,7 @@ class Studio:
         film, result, motion = dance_files(DANCES / f"{name}.mp4")
         words = ["DanceDemo.py", "--no-window", "--gen-type", str(gen_type), "--source", source.path, *source.words(),
                  "--target", target.path, *target.words("target-"), "--output", film, "--result", result,
-                 "--skeletons", motion]
+                 "--motion", motion]
         path = checkpoint_path(target, gen_type)  # where weights are needed and missing, the demo says so
         self.jobs.add(4, f"Dancing with {entry.title}", lambda: words + ["--checkpoint", path] * (
             path.exists() or not entry.works_untrained), part_of(film))
@@ -102,7 +102,7 @@ class Studio:
 
 def dance_files(film):
     """The files of a dance: the film of source and result side by side, the film of the result alone, the motion."""
-    return film, film.with_name(f"{film.stem}-result.mp4"), film.with_suffix(".npz")
+    return film, film.with_name(f"{film.stem}-result.mp4"), film.with_suffix(".bvh")
 
 
 @lru_cache(64)
@@ -232,7 +232,7 @@ def page(studio):
             earlier = gr.Dropdown([], show_label=False)
             player = gr.Video(show_label=False, interactive=False, buttons=[], elem_id="player")
             with gr.Row():
-                files = ("Video (mp4)", "Side by side (mp4)", "Motion (npz)")
+                files = ("Video (mp4)", "Side by side (mp4)", "Motion (BVH, for Blender)")
                 downloads = [gr.DownloadButton(name, size="sm") for name in files]
         earlier.change(show, earlier, [player, *downloads])
         for role in SAMPLES:

@@ -171,10 +171,10 @@ def test_a_bad_motion_file_is_refused_in_one_line_and_leaves_nothing(clip, targe
 
 
 def test_the_placed_skeletons_are_no_motion_file(clip, target, script, refused, tmp_path):
-    """--skeletons writes an .npz, too, but in the target's picture: it says so instead of dancing wrongly."""
+    """--motion writes an .npz, too, but in the target's picture: it says so instead of dancing wrongly."""
     words = ["--no-window", "--gen-type", 1, "--target", clip, "--max-frames", 3, "--output", tmp_path / "o.mp4"]
-    assert script(DanceDemo.main, *words, "--source", clip, "--skeletons", tmp_path / "s.npz")[0] == 0
-    assert "is no motion file" in refused("skeletons", DanceDemo.main, *words, "--source", tmp_path / "s.npz")
+    assert script(DanceDemo.main, *words, "--source", clip, "--motion", tmp_path / "s.npz")[0] == 0
+    assert "is no motion file" in refused("motion", DanceDemo.main, *words, "--source", tmp_path / "s.npz")
 
 
 def test_a_motion_file_dances_as_its_video_does(clip, target, script, tmp_path):
