@@ -99,8 +99,7 @@ def parse_arguments():
         raise UserError("two of the outputs name the same file; give each its own")
     for path, endings in ((args.save_motion, (".npz",)), (args.motion, ENDINGS), (args.report, (".json",))):
         if path and path.suffix not in endings:
-            names = " or ".join(ending[1:] for ending in endings)
-            raise UserError(f"{str(path)!r} would hold {names}, whatever its name says; let its name end in "
+            raise UserError(f"{str(path)!r} would not hold what its name says; let its name end in "
                             f"{' or '.join(endings)}")
     return args
 

@@ -117,11 +117,11 @@ def checkpoint_path(clip, gen_type):
 @lru_cache(64)
 def training_state(path, changed, network, target):
     """One line on the checkpoint at `path`. changed: when it was written, so that a newer one is read again."""
-    from learning.checkpoint import LEAST_GAIN, gain, load_checkpoint  # imports torch, which takes seconds
+    from learning.checkpoint import helped, load_checkpoint  # imports torch, which takes seconds
 
     try:
         state = load_checkpoint(path, network, "Train, below", target)
-        if gain(state["held_out"]) < LEAST_GAIN:
+        if not helped(state["held_out"]):
             return "● trained on this target, but frames kept aside look hardly better with it, so it works without"
         return f"● trained on this target: {state['step']} steps, {state['held_out']['psnr']:.1f} dB on held-out frames"
     except UserError as error:

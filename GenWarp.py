@@ -14,7 +14,7 @@ time, since in use there are none either. After Siarohin et al. (NeurIPS 2019: f
 Balakrishnan et al. (CVPR 2018: a network repairs what limb-wise warps leave).
 
 A few hundred frames of real footage often have too little in common to learn from. So the trained weights are only used
-where held-out frames look better with them than without (learning/perception.py); the training says whether they do.
+where held-out frames look clearly better with them than without (learning/perception.py), and the training says so.
 
 Saves data/Dance/DanceGenWarp.pth, and beside it curves for TensorBoard (runs) and pictures of held-out poses.
 """
@@ -30,7 +30,7 @@ from torch import nn
 
 from common import paths
 from common.command_line import run, warn
-from learning.checkpoint import LEAST_GAIN, NetworkConfig, gain, load_network
+from learning.checkpoint import NetworkConfig, load_network
 from learning.dataset import PoseDataset, pose_input, to_levels, to_tensor, training_frames
 from learning.flags import pick_device, pick_precision, training_command, training_parser
 from picture.limb_warp import LimbWarp
@@ -43,9 +43,9 @@ CHECKPOINT = paths.DANCE / "DanceGenWarp.pth"
 LOW = 128  # pixels of what the network sees, at most
 PLANES = 10  # of the network's input, see network_input
 WIDTHS = (32, 64, 96, 128)  # channels at each halving of the picture
-COARSER = 4  # pixels of LOW for one of the grid of changes: they can move and shade the picture but not paint on it
+HALVINGS = 2  # of LOW for the grid of changes: so coarse, they can move and shade the picture but not paint on it
 MAX_FLOW = 0.06  # of the picture's side: the longest shift
-AROUND = 0.02  # of the picture's side: the network may change the picture this far beside the person, not the scene
+AROUND = 0.02  # of the picture's side: the network may change the picture this far beside the person, at her edge
 PERSON_WEIGHT = 4.0  # of an error on the person, in addition to 1 for the whole picture
 MASK_WEIGHT = 0.5  # of the loss of the masks; the others have 1
 # Frames nearer in time than this are not used to draw a frame: a random number of seconds between these two.
@@ -61,7 +61,7 @@ class Refiner(nn.Module):
         super().__init__()
         self.down = nn.ModuleList(nn.Sequential(_block(before, after, stride=2), _block(after, after))
                                   for before, after in pairwise([PLANES, *WIDTHS]))
-        widths = WIDTHS[COARSER.bit_length() - 2:]  # the first stage halves the picture, and so on
+        widths = WIDTHS[HALVINGS - 1:]  # of the stages that have no more pixels than the grid
         self.up = nn.ModuleList(_block(before + after, after) for before, after in pairwise(widths[::-1]))
         self.last = nn.Conv2d(widths[0], 5, 3, padding=1)
         nn.init.zeros_(self.last.weight)
@@ -177,8 +177,7 @@ class GenWarp(LimbWarp):
     def __init__(self, target, checkpoint=None, device="auto", size=None):
         super().__init__(target, size)
         train = training_command(self.name, target, checkpoint)
-        network, config, held_out = load_network(build, checkpoint or CHECKPOINT, self.name, train, target)
-        self._helps = gain(held_out) >= LEAST_GAIN
+        network, config, self._helps = load_network(build, checkpoint or CHECKPOINT, self.name, train, target)
         if not self._helps:
             warn(f"the training in {checkpoint or CHECKPOINT} did not help: held-out frames look hardly better with "
                  "its network; going on without it")

@@ -77,12 +77,12 @@ def landmarks_json(skeletons, joints, seconds, fps, size):
 
 
 def metres(joints):
-    """(places, scale, origin): joints (N, 33, 3) in pixels as places (N, 35, 3) in metres, x right, y up, z towards the
-    camera; scale: metres for a pixel; origin: (x, y) in pixels of what is 0, below the hips, on the ground."""
+    """float (N, 35, 3): where joints (N, 33, 3) in pixels, the neck and the hips are, in metres: x right, y up, z
+    towards the camera. 0 is below the hips, on the ground."""
     scale = HEIGHT * MEASURED / max(body_height(joints), 1e-6)
     origin = np.array([np.median(landmark_point(joints, HIPS)[:, 0]), joints[:, :, 1].max()])
     points = np.concatenate([joints, *(landmark_point(joints, pair)[:, None] for pair in (SHOULDERS, HIPS))], 1)
-    return (points - [*origin, 0]) * scale * [1, -1, -1], scale, origin
+    return (points - [*origin, 0]) * scale * [1, -1, -1]
 
 
 def bvh(joints, seconds, fps):
@@ -93,7 +93,7 @@ def bvh(joints, seconds, fps):
     nearest = np.searchsorted((seconds[1:] + seconds[:-1]) / 2, times)
     # Where nobody is, the pose before; before the first one, the first one.
     held = np.maximum(np.searchsorted(known, nearest, "right") - 1, 0)
-    places = metres(joints[known].astype(float))[0][held]
+    places = metres(joints[known].astype(float))[held]
     turns, lines, columns = {}, ["HIERARCHY"], []
 
     def add(joint, parent, depth):

@@ -77,10 +77,15 @@ def gain(held_out):
     return math.inf if untrained is None else 1 - float(held_out["unlikeness"]) / max(float(untrained), 1e-12)
 
 
+def helped(held_out):
+    """Whether a training has helped enough for its weights to be used. held_out: of a checkpoint."""
+    return gain(held_out) >= LEAST_GAIN
+
+
 def load_network(build, path, generator, train, target):
-    """(network, config, held_out) of the checkpoint at `path`: what build(config) makes, with its trained weights, in
-    evaluation mode on the CPU, the NetworkConfig, and the checkpoint's dict `held_out`, {} where it has none. The other
-    arguments and the errors are those of `load_checkpoint`."""
+    """(network, config, helps) of the checkpoint at `path`: what build(config) makes, with its trained weights, in
+    evaluation mode on the CPU, the NetworkConfig, and whether the training has `helped`. The other arguments and the
+    errors are those of `load_checkpoint`."""
     state = load_checkpoint(path, generator, train, target)
     try:
         config = NetworkConfig(str(state["config"]["pose"]), int(state["config"]["image_size"]))
@@ -90,6 +95,6 @@ def load_network(build, path, generator, train, target):
         network.load_state_dict(state["model"])
         if not all(torch.isfinite(values).all() for values in network.state_dict().values()):
             raise ValueError
+        return network.eval(), config, helped(state.get("held_out", {}))
     except (AttributeError, KeyError, RuntimeError, TypeError, ValueError):
         raise UserError(f"the weights in {path} don't fit {generator}; train it with: {train}") from None
-    return network.eval(), config, state.get("held_out", {})

@@ -8,9 +8,9 @@ ragged one varies more. Where exactly a fold of cloth lies hardly matters.
 
 import torch.nn.functional as F
 
-BANDS = 4  # of the pyramid, each of half as many pixels as the one before
+BANDS = 4  # of the pyramid, each half as wide and high as the one before
 WINDOW = 7  # pixels
-SMALLEST = 0.02  # standard deviations in a window, of pictures in [-1, 1], that are smaller than this count as equal
+SMALLEST = 0.02  # standard deviations in a window, of pictures in [-1, 1], that are below this hardly count
 AROUND = 9  # pixels: the person and what is around her is compared
 
 

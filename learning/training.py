@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from common.command_line import UserError, writable_folder
 from common.files import LONGEST_NAME, file_lock, write_png
-from learning.checkpoint import LEAST_GAIN, SCHEMA, gain, load_checkpoint, save_checkpoint
+from learning.checkpoint import LEAST_GAIN, SCHEMA, gain, helped, load_checkpoint, save_checkpoint
 from learning.dataset import HeldOut, PoseDataset, normalise
 from learning.processes import ProcessGroup, launch, setup, under_torchrun
 from VideoSkeleton import VideoSkeleton
@@ -248,9 +248,10 @@ class Training:
               f"{images_per_second:.4g} images/s; held-out PSNR {errors.psnr:.2f} dB (the mean training frame: "
               f"{mean_errors.psnr:.2f} dB)\n  weights {self._path}\n  samples {self._samples_path}")
         if self._untrained is not None:
-            better = gain({"unlikeness": self._best, "untrained": self._untrained})
-            print(f"  held-out frames look {better:.1%} more like the real ones than before the training"
-                  + f"; below {LEAST_GAIN:.0%}, it did not help" * (better < LEAST_GAIN))
+            held_out = {"unlikeness": self._best, "untrained": self._untrained}
+            verdict = "it helped" if helped(held_out) else f"below {LEAST_GAIN:.0%}, it did not help"
+            print(f"  held-out frames look {gain(held_out):.1%} more like the real ones than before the training; "
+                  f"{verdict}")
 
 
 @contextlib.contextmanager

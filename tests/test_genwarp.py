@@ -160,7 +160,7 @@ def test_held_out_frames_are_always_drawn_from_the_same_frames(target):
 
 
 def test_blur_and_rags_look_less_alike_than_a_shift(target):
-    """All of them against the real picture. A mean error finds the blurred one as good as the shifted one."""
+    """All of them against the real picture, around the person."""
     image, mask = target.image(9), to_tensor(cv2.cvtColor(target.mask(9), cv2.COLOR_GRAY2BGR))[None, :1]
     real = to_tensor(image)[None]
 

@@ -82,7 +82,7 @@ def pixels(dance):
 def test_a_bvh_has_the_joints_within_a_millimetre(dance, tmp_path):
     bvh = read_bvh(written(tmp_path / "d.bvh", dance))
     assert set(bvh.parents) == set(NAMES) and bvh.step == pytest.approx(1 / 25)
-    expected = metres(pixels(dance[2:]))[0]
+    expected = metres(pixels(dance[2:]))
     places = bvh.places()
     for number, name in enumerate(NAMES):
         assert np.abs(places[name][2:] - expected[:, number]).max() < 1e-3, name
@@ -109,7 +109,7 @@ def test_frames_at_uneven_times_become_even(dance, tmp_path):
     seconds = np.cumsum([0.04, 0.2] * 16) - 0.04
     bvh = read_bvh(written(tmp_path / "d.bvh", dance, seconds))
     assert len(bvh.rows) == pytest.approx(seconds[-1] / bvh.step + 1, abs=1)
-    expected = metres(pixels(dance[2:]))[0]
+    expected = metres(pixels(dance[2:]))
     last = bvh.places()["left_wrist"][-1]
     assert np.abs(last - expected[-1, LANDMARKS.index("left_wrist")]).max() < 1e-3
 
@@ -122,7 +122,7 @@ def test_wild_poses_make_a_valid_file(tmp_path):
     for dance in ([still], [still, Skeleton(turned, np.ones(33))]):
         bvh = read_bvh(written(tmp_path / "d.bvh", dance))
         assert len(bvh.rows) == len(dance) and np.isfinite(bvh.rows).all()
-        expected = metres(pixels(dance))[0]
+        expected = metres(pixels(dance))
         assert np.abs(bvh.places()["left_wrist"] - expected[:, 15]).max() < 1e-3
 
 
@@ -147,18 +147,15 @@ def test_the_demo_writes_it_and_its_joints_lie_on_the_film(clip, target, script,
     assert status == 0, error
     bvh = read_bvh(motion)
     places = np.stack([bvh.places()[name] for name in LANDMARKS], 1)  # (frames, 33, 3)
-    away = []
+    pairs = []  # of each frame in which somebody is found: the joints in the file and those on the film
     with VideoReader(out) as film, PoseDetector("image") as detector:
         for frame, pose in zip(film, places, strict=True):
             found = detector.detect(frame)[0]
-            if found is None:
-                continue
-            seen = found.joints[REDUCED, :2] * max(frame.shape[:2])
-            drawn = pose[REDUCED, :2] * [1, -1]
-            # One scale and one place for the whole film lay metres on pixels.
-            away.append((drawn, seen))
-    drawn, seen = (np.array(each) for each in zip(*away, strict=True))
+            if found is not None:
+                pairs.append((pose[REDUCED, :2] * [1, -1], found.joints[REDUCED, :2] * max(frame.shape[:2])))
+    drawn, seen = (np.array(each) for each in zip(*pairs, strict=True))
+    # One scale and one place for the whole film lay metres on pixels.
     middle, goal = drawn.mean((0, 1)), seen.mean((0, 1))
     scale = ((drawn - middle) * (seen - goal)).sum() / ((drawn - middle) ** 2).sum()
     distance = np.linalg.norm((drawn - middle) * scale + goal - seen, axis=2)
-    assert len(away) > 30 and distance.mean() * 512 / max(target.frame_size) < 2
+    assert len(pairs) > 30 and distance.mean() * 512 / max(target.frame_size) < 2

@@ -61,7 +61,9 @@ def bad_checkpoints(good, path, marker):
             "other shapes": {"model": state["model"] | {name: torch.zeros(3)}},
             "a missing layer": {"model": {key: value for key, value in state["model"].items() if key != name}},
             "NaN": {"model": state["model"] | {name: torch.full_like(state["model"][name], float("nan"))}},
-            "words for weights": {"model": dict.fromkeys(state["model"], "x")}}.items():
+            "words for weights": {"model": dict.fromkeys(state["model"], "x")},
+            "words for what it gained": {"held_out": {"unlikeness": "x", "untrained": "y"}},
+            "half of what it gained": {"held_out": {"untrained": 1.0}}, "a list of it": {"held_out": [1]}}.items():
         torch.save(state | changes, path)
         yield what
     torch.save([1, 2], path)
