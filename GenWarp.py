@@ -20,6 +20,7 @@ Saves data/Dance/DanceGenWarp.pth, and beside it curves for TensorBoard (runs) a
 """
 
 import math
+from dataclasses import replace
 from itertools import pairwise
 
 import cv2
@@ -33,6 +34,7 @@ from common.command_line import run, warn
 from learning.checkpoint import NetworkConfig, load_network
 from learning.dataset import PoseDataset, pose_input, to_levels, to_tensor, training_frames
 from learning.flags import pick_device, pick_precision, training_command, training_parser
+from picture.generator import Patch
 from picture.limb_warp import LimbWarp
 
 EPOCHS = 400
@@ -188,34 +190,48 @@ class GenWarp(LimbWarp):
         self._network = network.to(self._device, self._type)
         self._low_plate = to_tensor(self._shrink(self.plate))
         self._reach = np.ones((2 * round(AROUND * self._low) + 3,) * 2, np.uint8)  # one more: the change is enlarged
-        x = np.arange(self.size, dtype=np.float32)
-        self._pixels = np.dstack(np.meshgrid(x, x))
 
-    @torch.inference_mode()
     def generate(self, skeleton):
         """The refined image of a Skeleton: uint8 H x W x 3 BGR. Sets a mask of all that may differ from the plate."""
         if not self._helps:
             return super().generate(skeleton)
+        picture, self.mask, _ = self._refined(skeleton)
+        return picture
+
+    def patch(self, skeleton):
+        if not self._helps:
+            return super().patch(skeleton)
+        picture, mask, box = self._refined(skeleton)
+        patch = Patch(picture[box], mask[box], self.size, (box[1].start, box[0].start))
+        return replace(patch, mask=None) if self.size == self._target.box[2] else patch
+
+    @torch.inference_mode()
+    def _refined(self, skeleton):
+        """(picture, mask, box): what `generate` gives, and rows and columns of all that may differ from the plate."""
         picture, cover, _ = self.draw(skeleton.joints, self.frames_for(skeleton))
         near = cv2.dilate((self._shrink(cover) > 0).astype(np.uint8) * 255, self._reach)
-        self.mask = cv2.resize(near, (self.size, self.size), interpolation=cv2.INTER_NEAREST)
+        mask = cv2.resize(near, (self.size, self.size), interpolation=cv2.INTER_NEAREST)
         x, y, width, height = cv2.boundingRect(near)
+        scale = self.size / self._low
+        left, top = int(x * scale), int(y * scale)
+        box = np.s_[top:math.ceil((y + height) * scale), left:math.ceil((x + width) * scale)]
         if not width:
-            return picture
+            return picture, mask, box
         drawn = F.adaptive_avg_pool2d(pose_input(skeleton, "image", self._image_size), self._low)
         pictures = network_input(self._shrink(picture), self._shrink(cover), self._low_plate, drawn)[None]
         change = self._network.change(pictures.to(self._device, self._type))[0]
         change = np.ascontiguousarray(change.float().cpu().permute(1, 2, 0).numpy())
-        parts = change[:, :, :2], change[:, :, 4:1:-1]  # the colours as BGR
-        scale = self.size / self._low
-        left, top = int(x * scale), int(y * scale)
-        # Nothing changes outside this box, so what follows is done inside it only. It does the same as `compose`.
-        box = np.s_[top:math.ceil((y + height) * scale), left:math.ceil((x + width) * scale)]
-        flow, colour = (cv2.resize(part, (self.size, self.size))[box] for part in parts)
-        shifted = cv2.remap(picture, self._pixels[box] + flow * self.size, None, cv2.INTER_CUBIC,
-                            borderMode=cv2.BORDER_REPLICATE)
+        # Nothing changes outside the box, so what follows is done inside it only. It does the same as `compose`.
+        matrix = np.float64([[1 / scale, 0, (left + 0.5) / scale - 0.5], [0, 1 / scale, (top + 0.5) / scale - 0.5]])
+        size, flags = (box[1].stop - left, box[0].stop - top), cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+        # The parts are the flow, and the colours as BGR.
+        flow, colour = (cv2.warpAffine(part, matrix, size, flags=flags, borderMode=cv2.BORDER_REPLICATE)
+                        for part in (change[:, :, :2], change[:, :, 4:1:-1]))
+        pixels = np.dstack(np.meshgrid(*(np.arange(first, first + length, dtype=np.float32)
+                                         for first, length in zip((left, top), size, strict=True))))
+        shifted = cv2.remap(picture, pixels + flow * self.size, None, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
         picture[box] = cv2.add(shifted, colour * 127.5, dtype=cv2.CV_8U)
-        return picture
+        return picture, mask, box
 
     def _shrink(self, image):
         """An image of any size and type, at the pixels that the network sees."""

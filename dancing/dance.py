@@ -11,6 +11,7 @@ import numpy as np
 from common.ahead import ahead
 from motion.detector import PoseDetector
 from motion.retargeting import LiveRetargeting
+from picture.generator import Patch
 from picture.scene import Scene
 from Skeleton import Skeleton
 
@@ -42,13 +43,14 @@ class Stage:
     def __init__(self, target, generator):
         self._scene, self._generator = Scene(target), generator
         # Before the first pose, the target is shown as it is in its own first frame.
-        self._frame = self._scene.put(target.image(0), None if target.still else target.mask(0))
+        mask = None if target.still else target.mask(0)
+        self._frame = self._scene.put(Patch(target.image(0), mask, target.size))
 
     def show(self, skeleton):
         """The target's frame (uint8 H x W x 3 BGR, of its video's size) in the pose of a Skeleton in canvas units. For
         None, the frame that was shown last."""
         if skeleton is not None:
-            self._frame = self._scene.put(self._generator.generate(skeleton), self._generator.mask)
+            self._frame = self._scene.put(self._generator.patch(skeleton))
         return self._frame
 
 

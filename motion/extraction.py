@@ -34,7 +34,7 @@ from motion.track import frame_rate
 from video.clip import Clip
 from VideoReader import NothingThere, VideoReader, index_count, video_images
 
-SCHEMA = 4  # raise it when the meaning of a stored value changes
+SCHEMA = 5  # raise it when the meaning of a stored value changes
 SEGMENT = 120  # frames of a segment: some seconds of work
 MASK_SIZE = 512  # pixels of the longer side of a stored mask
 MASK_JPEG = [cv2.IMWRITE_JPEG_QUALITY, 90]

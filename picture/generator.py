@@ -1,5 +1,26 @@
 """What every generator is: something that draws a target in the pose of a skeleton."""
 
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True, eq=False)
+class Patch:
+    """A part of a canvas image. image: uint8 h x w x 3 BGR; mask: uint8 h x w, 255 where the person is, or None: all of
+    the image is to be shown; size: pixels of the whole canvas image; corner: (left, top), where the part begins."""
+
+    image: np.ndarray
+    mask: np.ndarray | None
+    size: int
+    corner: tuple = (0, 0)
+
+    @property
+    def place(self):
+        """Rows and columns of the part in the canvas image, to index it with."""
+        (left, top), (height, width) = self.corner, self.image.shape[:2]
+        return np.s_[top:top + height, left:left + width]
+
 
 class Generator:
     """Base of all generators of a target (a VideoSkeleton). The same calls in order give the same images. No input is
@@ -21,3 +42,9 @@ class Generator:
         """The image of the target in the pose of `skeleton` (a Skeleton in canvas units): uint8 size x size x 3 BGR, of
         the canvas's size. It also sets `mask`."""
         raise NotImplementedError
+
+    def patch(self, skeleton):
+        """The same as a Patch. A generator that changes only a part of the scene overrides this: it gives that part
+        alone, which saves time, and need not set `mask`."""
+        image = self.generate(skeleton)
+        return Patch(image, self.mask, len(image))

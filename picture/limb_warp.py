@@ -12,18 +12,17 @@ Of a target with N frames, frame number i + N is frame number i in the mirror.
 """
 
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
 from scipy.ndimage import percentile_filter
-from scipy.spatial import cKDTree
 from tqdm import tqdm
 
 from motion.body import body_lengths, landmark_point, mirrored
 from picture.canvas import crop
-from picture.generator import Generator
-from picture.retrieval import CHAINS, OTHER_SIDE, UNDER, BodyChooser, overlap, shapes
+from picture.generator import Generator, Patch
+from picture.retrieval import UNDER, BodyChooser, asked, described
 from picture.skinning import (
     ARMS,
     BEHIND_ARMS,
@@ -40,25 +39,11 @@ from picture.skinning import (
     skinned,
 )
 
-OVERLAP = 0.05  # cost, as a squared error of a shape, of one body height of overlap with other limbs
-# Cost of a chain that comes from a mirrored frame. Clothes differ from left to right, so beside a torso that is not
-# mirrored, a mirrored arm shows the wrong sleeve.
-MIRROR = dict.fromkeys(CHAINS, 0.002) | {"left arm": 0.006, "right arm": 0.006}
 # Where an arm covers a part and comes from another frame, the part has a gap. The frame UNDER is drawn there and, below
 # it, where it shows nothing either, the part with the arm.
-UNDER_CHAINS = ("torso", "left leg", "right leg")  # their shapes are compared to find the frame UNDER
-UNDER_OVERLAP = 1.0  # cost as OVERLAP, for the frame UNDER, whose arms should be away from the body
 UNDER_REACH = 2.0  # radii from its bone up to which a part of the frame UNDER is drawn
 COVERED_REACH = 1.2  # the same for the part with the arm: farther away, the arm would be seen beside the body
 BELOW = 0.001  # by so much each of the two lies deeper than what is before it, in canvas units
-DOUBT = 0.1  # cost of a joint of a chain that the detector did not see at all
-SURE = 0.9  # visibility from which a joint is not in doubt
-# Joints of which the detector must be sure. The torso's picture shows an arm that was found elsewhere by error.
-DOUBTED = {"torso": (13, 14, 15, 16), "head": (), "left arm": (13, 15), "right arm": (14, 16), "left leg": (25, 27),
-           "right leg": (26, 28)}
-BLUR = 0.003  # cost of a chain that shows nothing but blur
-COMPARED = 40  # frames with which a frame's sharpness is compared
-SHARP = 80  # percentile of their sharpness that counts as sharp
 ZOOM = 80  # percentile of the body's lengths that tells its height in a frame: it grows as the camera zooms in
 NEARBY = 2.0  # seconds before and after a frame over which that percentile is taken
 FINE = 640  # pixels: in a larger picture, how opaque it is changes so slowly that every second pixel is enough
@@ -113,18 +98,7 @@ class LimbWarp(Generator):
         heights = percentile_filter(body_lengths(target.joints), ZOOM, int(2 * NEARBY * target.fps) + 1, mode="nearest")
         self._heights = np.tile(heights, 2)
         self._height = float(np.median(heights))  # of the skeletons that are asked for
-        known = {}
-        for chain in CHAINS:
-            own = shapes(self._joints, chain, self._heights)
-            # Beside its shape, a chain is known by how much other limbs overlap it, by its blur, by doubt, and by
-            # whether it is mirrored. Of the last three, nothing is wanted.
-            overlaps = np.sqrt(OVERLAP * overlap(self._joints, chain, self._heights))
-            known[chain] = np.column_stack([own, overlaps, self._blur(chain, own), self._doubt(chain),
-                                            np.repeat([0, np.sqrt(MIRROR[chain])], len(target))])
-        overlaps = np.sqrt(UNDER_OVERLAP * overlap(self._joints, "torso", self._heights))
-        under = [known[chain][:, :-4] for chain in UNDER_CHAINS]
-        known[UNDER] = np.column_stack([*under, overlaps, known["torso"][:, -3:]])
-        self._chooser = BodyChooser(known)
+        self._chooser = BodyChooser(described(target, self._joints, self._heights))
         self._planned = {}  # of each announced pose, as bytes: {chain: frame}
         self._kept = OrderedDict()
 
@@ -134,7 +108,7 @@ class LimbWarp(Generator):
         for shot in tqdm(placed.shot_slices, desc="choosing frames", unit="shot", leave=False):
             joints = placed.joints[shot][present[shot]]
             if len(joints):
-                frames = self._chooser.plan(self._wanted(joints))
+                frames = self._chooser.plan(asked(joints, self._height))
                 for number, pose in enumerate(joints):
                     self._planned[pose.tobytes()] = {chain: int(found[number]) for chain, found in frames.items()}
         self._chooser.forget()
@@ -149,34 +123,56 @@ class LimbWarp(Generator):
         planned = self._planned.get(skeleton.joints.tobytes())
         if planned is not None:
             return planned
-        return self._chooser.choose(self._wanted_one(skeleton.joints))
+        return self._chooser.choose(self._asked(skeleton.joints))
 
     def some_frames(self, joints, allowed, rng):
         """{chain: number of the target's frame} for `joints` (33, 3), chosen as for one pose alone, but at random
         among the best ones, none of them mirrored. allowed: bool (frames,), which frames may be chosen; rng: a numpy
         Generator."""
-        return self._chooser.some(self._wanted_one(joints), np.append(allowed, np.zeros_like(allowed)), rng)
+        return self._chooser.some(self._asked(joints), np.append(allowed, np.zeros_like(allowed)), rng)
+
+    def patch(self, skeleton):
+        patch, _ = self._drawn(skeleton.joints, self.frames_for(skeleton))
+        # At the scene's own resolution, whatever was not drawn is the scene already.
+        return replace(patch, mask=None) if self.size == self._target.box[2] else patch
+
+    def _asked(self, joints):
+        """{chain or UNDER: float (D,)}: what is looked for, for one pose (33, 3)."""
+        return {chain: rows[0] for chain, rows in asked(joints[None], self._height).items()}
 
     def draw(self, joints, frames):
         """(picture, cover, mask) of the frames {chain: frame} carried to `joints` (33, 3). Where an arm comes from
         another frame than torso or legs, UNDER is among them. picture: uint8 S x S x 3 BGR over the plate; cover:
         float32 s x s, at most MAPS pixels, how far each place belongs to the person, in [0, 1]; mask: uint8 S x S, 255
         wherever anything was drawn."""
+        patch, cover = self._drawn(joints, frames)
+        picture, mask = self.plate.copy(), np.zeros((self.size, self.size), np.uint8)
+        picture[patch.place], mask[patch.place] = patch.image, patch.mask
+        return picture, cover, mask
+
+    def _drawn(self, joints, frames):
+        """(Patch, cover) of what `draw` gives: the part of the picture in which something is drawn."""
         layers, small = self._layers(joints, frames), -(-self.size // self._step)
-        picture, cover = self.plate.copy(), np.zeros((small, small), np.float32)
-        mask = np.zeros((self.size, self.size), np.uint8)
+        cover = np.zeros((small, small), np.float32)
         goals = [skinned(layer.part, layer.maps) * (self.size / self._step) - 0.5 for layer in layers]
         places = inverse_maps([layer.part for layer in layers], goals, small) if layers else []
         where = dict(zip(layers, places, strict=True))
+        corners = [(left, top) for left, top, own in places if own.size]
+        ends = [(left + own.shape[1], top + len(own)) for left, top, own in places if own.size]
+        left, top = (min(each) * self._step for each in zip(*corners, strict=True)) if corners else (0, 0)
+        right, bottom = (min(max(each) * self._step, self.size) for each in zip(*ends, strict=True)) if ends else (0, 0)
+        image = self.plate[top:bottom, left:right].copy()
+        patch = Patch(image, np.zeros(image.shape[:2], np.uint8), self.size, (left, top))
         for layer, (left, top, own) in where.items():
             wanted = laid_out(layer.missing, layer.filled.part, where[layer.filled], small) if layer.filled else None
             if own.size:
-                self._draw(picture, cover, mask, layer, own, left, top, wanted)
-        return picture, cover, mask
+                self._draw(patch, cover, layer, own, left, top, wanted)
+        return patch, cover
 
     def _layers(self, joints, frames):
         """[Layer], far ones first, of the frames {chain: frame} carried to `joints` (33, 3)."""
-        layers, gaps, maps = [], [], {number: self._maps(number, joints) for number in set(frames.values())}
+        numbers = list(set(frames.values()))
+        layers, gaps, maps = [], [], dict(zip(numbers, self._maps(numbers, joints), strict=True))
         for chain, parts in PARTS_OF.items():
             frame, number = self._frame(frames[chain]), frames[chain]
             # An arm that comes from another frame must not be seen in this one, too.
@@ -196,33 +192,6 @@ class LimbWarp(Generator):
             layers += [Layer(layer.depth + BELOW, frame, part := frame.parts[name], part.within(UNDER_REACH, ARMS),
                              maps[number], layer, missing) for name, layer, missing in gaps if name in frame.parts]
         return sorted(layers, key=lambda layer: -layer.depth)
-
-    def _wanted(self, joints):
-        """{chain: float (N, D)}: what is looked for: the shapes in poses (N, 33, 3), without blur, doubt or mirror."""
-        shown, nothing = {chain: shapes(joints, chain, self._height) for chain in CHAINS}, np.zeros((len(joints), 4))
-        return {chain: np.column_stack([own, np.sqrt(OVERLAP * overlap(joints, chain, self._height)), nothing[:, 1:]])
-                for chain, own in shown.items()} | {
-                    UNDER: np.column_stack([*(shown[chain] for chain in UNDER_CHAINS), nothing])}
-
-    def _wanted_one(self, joints):
-        """{chain: float (D,)}: the same for one pose (33, 3)."""
-        return {chain: rows[0] for chain, rows in self._wanted(joints[None]).items()}
-
-    def _blur(self, chain, own):
-        """(N,): the square root of what a chain's blur costs in each frame of the target. Its sharpness is compared
-        with that of frames in which its shape (N, D) is alike, because cloth is not as sharp as a face."""
-        # In the mirror, the left arm is the right arm of the frame.
-        sharpness = np.concatenate([self._target.sharpness[:, CHAINS.index(name)]
-                                    for name in (chain, OTHER_SIDE.get(chain, chain))])
-        _, alike = cKDTree(own).query(own, np.arange(1, min(COMPARED, len(own)) + 1))
-        best = np.maximum(np.percentile(sharpness[alike], SHARP, axis=1), 1e-6)
-        return np.sqrt(BLUR) * np.clip(1 - sharpness / best, 0, 1)
-
-    def _doubt(self, chain):
-        """(N,): the square root of what the detector's doubt about a chain costs in each frame of the target."""
-        seen = np.concatenate([self._target.visibility[:, DOUBTED[name]]
-                               for name in (chain, OTHER_SIDE.get(chain, chain))])
-        return np.sqrt(DOUBT * (np.clip(SURE - seen, 0, 1) ** 2).sum(1))
 
     def _frame(self, index):
         """The Frame of the target's frame number `index`."""
@@ -256,21 +225,21 @@ class LimbWarp(Generator):
         z = (landmark_point(joints, PARTS[part][0])[2] + landmark_point(joints, PARTS[part][1])[2]) / 2
         return float(z if "arm" in part else 0.3 * z + 0.02)
 
-    def _maps(self, index, joints):
-        """(12, 2, 3): the affine maps, in canvas units, that carry PARTS from frame number `index` to the pose
-        `joints`."""
-        there, size = self._joints[index], self._height / self._heights[index]
-        bones = [[[landmark_point(pose, end)[:2] for end in part[:2]] for part in PARTS.values()]
-                 for pose in (there, joints)]
-        maps = bone_maps(*np.array(bones), size)
+    def _maps(self, numbers, joints):
+        """(K, 12, 2, 3): the affine maps, in canvas units, that carry PARTS from K frames of these numbers to the pose
+        `joints` (33, 3)."""
+        there, size = self._joints[numbers], self._height / self._heights[numbers]
+        starts, goals = (np.stack([np.stack([landmark_point(poses, end)[..., :2] for end in part[:2]], -2)
+                                   for part in PARTS.values()], -3) for poses in (there, joints))
+        maps = bone_maps(starts, goals, size[:, None])
         for part, some in (("torso", [11, 12, 23, 24]), ("head", [0, 7, 8, 11, 12])):
-            maps[NUMBER[part]] = similarity(there[some, :2], joints[some, :2], size)
+            maps[:, NUMBER[part]] = similarity(there[:, some, :2], joints[some, :2], size)
         return maps
 
-    def _draw(self, picture, cover, mask, layer, places, left, top, wanted):
-        """Draw a Layer, in place, onto picture, cover and mask. places: float32 h x w x 2, where in its Frame the
-        pixels of the cover come from, in canvas units; left, top: where these pixels begin in the cover; wanted:
-        float32 s x s in [0, 1], how much of the layer is to be seen at each pixel of the cover, None: all."""
+    def _draw(self, patch, cover, layer, places, left, top, wanted):
+        """Draw a Layer, in place, onto a Patch and the cover. places: float32 h x w x 2, where in its Frame the pixels
+        of the cover come from, in canvas units; left, top: where these pixels begin in the cover; wanted: float32
+        s x s in [0, 1], how much of the layer is to be seen at each pixel of the cover, None: all."""
         frame, shown, corner = layer.frame, layer.cover, layer.part.corner
         into_mask = places * LABELS - np.float32([corner[0] + 0.5, corner[1] + 0.5])
         coarse = cv2.remap(shown, into_mask, None, cv2.INTER_LINEAR, borderValue=-1)
@@ -287,7 +256,8 @@ class LimbWarp(Generator):
         covered = cover[top:top + len(coarse), left:left + coarse.shape[1]]
         np.maximum(covered, coarse.clip(0, 1), out=covered)
         left, top, size = (np.multiply(each, self._step) for each in (left, top, places.shape[1::-1]))
-        inside = np.s_[top:min(top + size[1], self.size), left:min(left + size[0], self.size)]
+        (x, y), picture, mask = patch.corner, patch.image, patch.mask
+        inside = np.s_[top - y:min(top + size[1], self.size) - y, left - x:min(left + size[0], self.size) - x]
         into_image = (places - frame.corner.astype(np.float32)) * frame.scale.astype(np.float32) - np.float32(0.5)
         share = cv2.remap(shown, cv2.resize(into_mask, -(-size // self._coarse)), None, cv2.INTER_LINEAR,
                           borderValue=-1)

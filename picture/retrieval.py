@@ -31,8 +31,66 @@ UNDER = "under"  # beside the chains: what torso and legs look like behind the a
 PRICE = {"head": 0.001, "left arm": 0.001, "right arm": 0.001, "left leg": 0.015, "right leg": 0.015}
 CONTINUITY = 0.3  # cost of a change of the shape's error from one pose to the next
 SWITCH = 0.006  # cost of going on with another frame than the one that follows in the video
+OVERLAP = 0.05  # cost, as a squared error of a shape, of one body height of overlap with other limbs
+# Cost of a chain that comes from a mirrored frame. Clothes differ from left to right, so beside a torso that is not
+# mirrored, a mirrored arm shows the wrong sleeve.
+MIRROR = dict.fromkeys(CHAINS, 0.002) | {"left arm": 0.006, "right arm": 0.006}
+UNDER_CHAINS = ("torso", "left leg", "right leg")  # their shapes are compared to find the frame UNDER
+UNDER_OVERLAP = 1.0  # cost as OVERLAP, for the frame UNDER, whose arms should be away from the body
+DOUBT = 0.1  # cost of a joint of a chain that the detector did not see at all
+SURE = 0.9  # visibility from which a joint is not in doubt
+# Joints of which the detector must be sure. The torso's picture shows an arm that was found elsewhere by error.
+DOUBTED = {"torso": (13, 14, 15, 16), "head": (), "left arm": (13, 15), "right arm": (14, 16), "left leg": (25, 27),
+           "right leg": (26, 28)}
+BLUR = 0.003  # cost of a chain that shows nothing but blur
+COMPARED = 40  # frames with which a frame's sharpness is compared
+SHARP = 80  # percentile of their sharpness that counts as sharp
 NEAR = 0.13  # body heights: limbs that are nearer to each other than this overlap in the picture
 ARM_JOINTS = (13, 14, 15, 16, 19, 20)  # elbows, wrists and index fingers
+
+
+def described(target, joints, heights):
+    """{chain or UNDER: float (2 N, D)}: by what the frames of `target` (a VideoSkeleton of N frames) are chosen.
+    joints: (2 N, 33, 3), its poses and the same mirrored; heights: (2 N,), of the body there. Beside its shape, a chain
+    is known by how much other limbs overlap it, by its blur, by doubt, and by whether it is mirrored."""
+    known = {}
+    for chain in CHAINS:
+        own, overlaps = shapes(joints, chain, heights), np.sqrt(OVERLAP * overlap(joints, chain, heights))
+        known[chain] = np.column_stack([own, overlaps, _blur(target, chain, own), _doubt(target, chain),
+                                        np.repeat([0, np.sqrt(MIRROR[chain])], len(target))])
+    overlaps = np.sqrt(UNDER_OVERLAP * overlap(joints, "torso", heights))
+    under = [known[chain][:, :-4] for chain in UNDER_CHAINS]
+    return known | {UNDER: np.column_stack([*under, overlaps, known["torso"][:, -3:]])}
+
+
+def asked(joints, height):
+    """{chain or UNDER: float (M, D)}: the same of what is looked for, poses (M, 33, 3) of a body of this height. No
+    blur, no doubt and no mirror are wanted, and nothing that overlaps the frame UNDER."""
+    shown, nothing = {chain: shapes(joints, chain, height) for chain in CHAINS}, np.zeros((len(joints), 4))
+    return {chain: np.column_stack([own, np.sqrt(OVERLAP * overlap(joints, chain, height)), nothing[:, 1:]])
+            for chain, own in shown.items()} | {
+                UNDER: np.column_stack([*(shown[chain] for chain in UNDER_CHAINS), nothing])}
+
+
+def _both_sides(values, chain, numbers):
+    """Columns of values of a target's frames, and below them those of the frames in the mirror, where the left arm is
+    the right arm of the frame. numbers: {chain: which columns}."""
+    return np.concatenate([values[:, numbers[name]] for name in (chain, OTHER_SIDE.get(chain, chain))])
+
+
+def _blur(target, chain, own):
+    """(2 N,): the square root of what a chain's blur costs in each frame of the target. Its sharpness is compared with
+    that of frames in which its shape (2 N, D) is alike, because cloth is not as sharp as a face."""
+    sharpness = _both_sides(target.sharpness, chain, {name: number for number, name in enumerate(CHAINS)})
+    _, alike = cKDTree(own).query(own, np.arange(1, min(COMPARED, len(own)) + 1))
+    best = np.maximum(np.percentile(sharpness[alike], SHARP, axis=1), 1e-6)
+    return np.sqrt(BLUR) * np.clip(1 - sharpness / best, 0, 1)
+
+
+def _doubt(target, chain):
+    """(2 N,): the square root of what the detector's doubt about a chain costs in each frame of the target."""
+    seen = _both_sides(target.visibility, chain, DOUBTED)
+    return np.sqrt(DOUBT * (np.clip(SURE - seen, 0, 1) ** 2).sum(1))
 
 
 def shapes(joints, chain, height):

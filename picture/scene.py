@@ -151,35 +151,41 @@ class Scene:
         self._fade[top:bottom, left:right] = share
         self._inside = left, top, right, bottom
 
-    def put(self, image, mask=None):
-        """A frame of the target video's size (uint8 H x W x 3 BGR) that shows a canvas image.
-
-        image: uint8 S x S x 3 BGR. mask: uint8 S x S, 255 where the person is; only the person is taken then. Without a
-        mask the whole canvas is taken, and faded into the scene at its border.
-        """
+    def put(self, patch):
+        """A frame of the target video's size (uint8 H x W x 3 BGR) that shows a Patch. With a mask, only the person is
+        taken; without one, all of the patch is, and it is faded into the scene at the canvas's border."""
         frame, (left, top, right, bottom) = self._plate.copy(), self._inside
-        if mask is not None:  # the work is done only in the box that holds the person
-            scale, (x, y, width, height) = self._box[2] / len(mask), cv2.boundingRect(mask)
-            left, top = max(left, int(self._box[0] + (x - 1) * scale)), max(top, int(self._box[1] + (y - 1) * scale))
-            right = min(right, int(self._box[0] + (x + width + 1) * scale) + 1)
-            bottom = min(bottom, int(self._box[1] + (y + height + 1) * scale) + 1)
+        # The work is done only in the box that is shown.
+        scale, (x, y), (height, width) = self._box[2] / patch.size, patch.corner, patch.image.shape[:2]
+        if patch.mask is not None:
+            inner_x, inner_y, width, height = cv2.boundingRect(patch.mask)
+            margin = int(scale != 1)  # an enlarged mask is soft at its edge
+            x, y, width, height = x + inner_x - margin, y + inner_y - margin, width + 2 * margin, height + 2 * margin
+        left, top = max(left, int(self._box[0] + x * scale)), max(top, int(self._box[1] + y * scale))
+        right = min(right, int(np.ceil(self._box[0] + (x + width) * scale)))
+        bottom = min(bottom, int(np.ceil(self._box[1] + (y + height) * scale)))
         if right > left and bottom > top:
             place = np.s_[top:bottom, left:right]
             share = self._fade[place]
-            if mask is not None:
-                person = cv2.LUT(self._enlarge(mask, left, top, right, bottom, cv2.INTER_LINEAR), SHARES)
+            image = self._enlarge(patch.image, patch, left, top, right, bottom, cv2.INTER_CUBIC)
+            if patch.mask is not None:
+                mask = self._enlarge(patch.mask, patch, left, top, right, bottom, cv2.INTER_LINEAR)
+                person = cv2.LUT(mask, SHARES)
                 share = person if share.min() == 1 else person * share
-            image = self._enlarge(image, left, top, right, bottom, cv2.INTER_CUBIC)
+            elif share.min() == 1:
+                frame[place] = image
+                return frame
             frame[place] = cv2.blendLinear(image, np.ascontiguousarray(frame[place]), share, 1 - share)
         return frame
 
-    def _enlarge(self, image, left, top, right, bottom, interpolation):
-        """A part of a canvas image, given in the pixels of the frame, at the frame's size."""
+    def _enlarge(self, image, patch, left, top, right, bottom, interpolation):
+        """A part of the image or the mask of a Patch, given in the pixels of the frame, at the frame's size."""
         x, y, side = self._box
-        if len(image) == side or 2 * (right - left) * (bottom - top) > side ** 2:  # resizing all of it is faster
-            image = image if len(image) == side else cv2.resize(image, (side, side), interpolation=interpolation)
-            return np.ascontiguousarray(image[top - y:bottom - y, left - x:right - x])
-        step = len(image) / side  # pixels of the canvas image from one pixel of the frame to the next
-        matrix = np.float64([[step, 0, (left - x + 0.5) * step - 0.5], [0, step, (top - y + 0.5) * step - 0.5]])
+        step = patch.size / side  # pixels of the canvas image from one pixel of the frame to the next
+        matrix = np.float64([[step, 0, (left - x + 0.5) * step - 0.5 - patch.corner[0]],
+                             [0, step, (top - y + 0.5) * step - 0.5 - patch.corner[1]]])
+        if step == 1:
+            x, y = matrix[:, 2].astype(int)
+            return np.ascontiguousarray(image[y:y + bottom - top, x:x + right - left])
         return cv2.warpAffine(image, matrix, (right - left, bottom - top), borderMode=cv2.BORDER_REPLICATE,
                               flags=interpolation | cv2.WARP_INVERSE_MAP)

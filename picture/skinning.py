@@ -112,19 +112,26 @@ def cut(person, joints, height):
     away = [cv2.remap(plane, x, y, cv2.INTER_LINEAR) for plane in away.astype(np.float32)]
     nearest, parts = functools.reduce(np.minimum, away), {}
     shown = cv2.warpAffine(person, np.float32([[1, 0, -corner[0]], [0, 1, -corner[1]]]), size)
+    widest = np.minimum(nearest + SHARED, REACH)
+    widest[shown <= SOLID[0]] = -1
     for part, own in zip(PARTS, away, strict=True):
-        mask = shown * np.clip((nearest - own) / SHARED + 1, 0, 1) * np.clip((REACH - own) * 2, 0, 1)
+        x, y, width, below = cv2.boundingRect(cv2.compare(own, widest, cv2.CMP_LT))  # nothing is seen outside of this
+        if not width:
+            continue
+        box = np.s_[y - 1:y + below + 1, x - 1:x + width + 1]  # one more pixel, so that it ends softly
+        own, mask = own[box], shown[box] * np.clip((nearest[box] - own[box]) / SHARED + 1, 0, 1)
+        mask *= np.clip((REACH - own) * 2, 0, 1)
         seen = _attached(mask > SOLID[0], own)
         mask[(seen == 0) & (mask > SOLID[0])] = 0
-        x, y, width, below = cv2.boundingRect(seen)
-        if width:
-            box = np.s_[y - 1:y + below + 1, x - 1:x + width + 1]  # one more pixel, so that it ends softly
-            cover = (mask[box] - SOLID[0]) / (SOLID[1] - SOLID[0])
-            cells = cv2.resize(seen.astype(np.float32), (columns, rows), interpolation=cv2.INTER_AREA)
+        if seen.any():
+            cells = np.zeros(size[::-1], np.float32)
+            cells[box] = seen
+            cells = cv2.resize(cells, (columns, rows), interpolation=cv2.INTER_AREA)
             cells = cv2.dilate(cells, np.ones((3, 3), np.uint8)) > 0  # a margin of one cell
             places, own_weights, triangles = _mesh(cells, grid, weights[NUMBER[part]])
             from_arms = {arm: away[NUMBER[forearm]][box] for arm, forearm in ARMS.items()}
-            parts[part] = Part(cover, (corner[0] + x - 1, corner[1] + y - 1), places, own_weights, triangles, own[box],
+            cover = (mask - SOLID[0]) / (SOLID[1] - SOLID[0])
+            parts[part] = Part(cover, (corner[0] + x - 1, corner[1] + y - 1), places, own_weights, triangles, own,
                                from_arms, NUMBER[part])
     return parts
 
@@ -145,8 +152,12 @@ def _attached(seen, away):
 
 def distances(places, joints, height):
     """float (12, ...): how far `places` (..., 2) in canvas units are from the bone of each of PARTS, in its radii."""
-    return np.stack([np.min([distance_to_segment(places, *ends) for ends in segments(joints, part)], 0)
-                     / (radius * height) for part, (_, _, radius) in PARTS.items()])
+    ends = [(number, *pair) for part, number in NUMBER.items() for pair in segments(joints, part)]
+    numbers, starts, stops = (np.array(each) for each in zip(*ends, strict=True))
+    away = distance_to_segment(places.reshape(-1, 2), starts[:, None], stops[:, None])
+    away = np.minimum.reduceat(away, np.flatnonzero(np.diff(numbers, prepend=-1)))
+    radii = height * np.array([radius for *_, radius in PARTS.values()])
+    return (away / radii[:, None]).reshape(len(PARTS), *places.shape[:-1])
 
 
 def _mesh(cells, grid, weights):
@@ -164,28 +175,30 @@ def _weights(away, places, joints, height):
     """float32 (12, V, 12): how much a vertex moves with each of PARTS if it belongs to the mesh of the first one. away:
     (12, V), the vertices' distances from each; places: (V, 2)."""
     weights = np.zeros((len(PARTS), len(places), len(PARTS)), np.float32)
+    total = np.zeros(weights.shape[:2], np.float32)  # of the neighbours' weights
     for one, other, joint, reach in JOINTS:
         one, other = NUMBER[one], NUMBER[other]
         near = np.linalg.norm(places - landmark_point(joints, joint)[:2], axis=1) / (reach * height)
         near, between = np.clip(2 - near, 0, 1), (away[other] - away[one]) / (2 * BLEND)
-        weights[one, :, other] = np.clip(0.5 - between, 0, 1) * near
-        weights[other, :, one] = np.clip(0.5 + between, 0, 1) * near
-    weights /= np.maximum(weights.sum(2, keepdims=True), 1)
+        for mine, its, share in ((one, other, 0.5 - between), (other, one, 0.5 + between)):
+            weights[mine, :, its] = np.clip(share, 0, 1) * near
+            total[mine] += weights[mine, :, its]
+    weights /= np.maximum(total, 1)[:, :, None]
     numbers = np.arange(len(PARTS))
-    weights[numbers, :, numbers] = 1 - weights.sum(2)
+    weights[numbers, :, numbers] = 1 - np.minimum(total, 1)
     return weights
 
 
 def skinned(part, maps):
     """float32 (V, 2): where the vertices of a Part go. maps: (12, 2, 3), the affine map of each of PARTS, in canvas
     units."""
-    moved = part.places @ maps[:, :, :2].transpose(0, 2, 1) + maps[:, None, :, 2]  # (12, V, 2)
     # Between parts that turn very differently a mesh would fold. There, the part goes with its own bone alone.
     turns = np.arctan2(maps[:, 1, 0] - maps[:, 0, 1], maps[:, 0, 0] + maps[:, 1, 1])
     apart = np.abs((turns - turns[part.number] + np.pi) % (2 * np.pi) - np.pi)
     weights = part.weights * np.clip((FOLDED[1] - apart) / (FOLDED[1] - FOLDED[0]), 0, 1)
     weights[:, part.number] += 1 - weights.sum(1)
-    return np.einsum("vp,pvc->vc", weights, moved, optimize=False).astype(np.float32)
+    mixed = (weights @ maps.reshape(len(PARTS), -1)).reshape(-1, 2, 3)  # the map of each vertex
+    return ((mixed[:, :, :2] @ part.places[:, :, None])[:, :, 0] + mixed[:, :, 2]).astype(np.float32)
 
 
 def inverse_maps(parts, goals, size):
@@ -259,29 +272,33 @@ def segments(joints, part):
 
 
 def similarity(start, end, size=1.0):
-    """2 x 3: the rotation, scale and shift that lay points (N, 2) on others with the least squared error (Umeyama 1991,
-    in the plane). The scale stays within SCALE times `size`."""
-    middle, goal = start.mean(0), end.mean(0)
-    a, b = start - middle, end - goal
-    spread = max((a * a).sum(), 1e-9)
-    turn = np.array([(a * b).sum(), (a[:, 0] * b[:, 1] - a[:, 1] * b[:, 0]).sum()]) / spread
-    scale = max(np.linalg.norm(turn), 1e-9)
-    cosine, sine = turn / scale * np.clip(scale, SCALE[0] * size, SCALE[1] * size)
-    turn = np.array([[cosine, -sine], [sine, cosine]])
-    return np.column_stack([turn, goal - turn @ middle])
+    """(..., 2, 3): the rotation, scale and shift that lay points (..., N, 2) on others with the least squared error
+    (Umeyama 1991, in the plane, where a rotation with a scale is a complex factor). The scale stays within SCALE times
+    `size`."""
+    start, end = (points[..., 0] + 1j * points[..., 1] for points in (start, end))
+    middle, goal = start.mean(-1), end.mean(-1)
+    a, b = start - middle[..., None], end - goal[..., None]
+    turn = (a.conj() * b).sum(-1) / np.maximum((a.conj() * a).real.sum(-1), 1e-9)
+    scale = np.maximum(np.abs(turn), 1e-9)
+    turn = turn / scale * np.clip(scale, SCALE[0] * size, SCALE[1] * size)
+    shift = goal - turn * middle
+    maps = np.stack([turn.real, -turn.imag, shift.real, turn.imag, turn.real, shift.imag], -1)
+    return maps.reshape(*turn.shape, 2, 3)
 
 
 def bone_maps(starts, goals, size=1.0):
-    """(P, 2, 3): the maps that lay the middles of bones on those of others and turn them in their directions. starts,
-    goals: (P, 2, 2), the ends of the bones. A map stretches along its bone within LENGTHEN and across it within WIDEN,
-    both times `size`."""
-    old, new = (np.diff(ends, axis=1)[:, 0] for ends in (starts, goals))
-    lengths = np.maximum(np.linalg.norm(old, axis=1), 1e-6)
-    stretch = np.linalg.norm(new, axis=1) / lengths / size
-    angle = np.arctan2(new[:, 1], new[:, 0]) - np.arctan2(old[:, 1], old[:, 0])
-    along = old / lengths[:, None]
-    across = np.stack([-along[:, 1], along[:, 0]], 1)
-    scale = sum(np.clip(stretch, *limits)[:, None, None] * (axis[:, :, None] * axis[:, None])
+    """(..., P, 2, 3): the maps that lay the middles of P bones on those of others and turn them in their directions.
+    starts, goals: (..., P, 2, 2), the ends of the bones. A map stretches along its bone within LENGTHEN and across it
+    within WIDEN, both times `size`."""
+    old, new = (ends[..., 1, :] - ends[..., 0, :] for ends in (starts, goals))
+    lengths = np.maximum(np.linalg.norm(old, axis=-1), 1e-6)
+    stretch = np.linalg.norm(new, axis=-1) / lengths / size
+    angle = np.arctan2(new[..., 1], new[..., 0]) - np.arctan2(old[..., 1], old[..., 0])
+    along = old / lengths[..., None]
+    across = np.stack([-along[..., 1], along[..., 0]], -1)
+    scale = sum(np.clip(stretch, *limits)[..., None, None] * (axis[..., :, None] * axis[..., None, :])
                 for limits, axis in ((LENGTHEN, along), (WIDEN, across)))
-    turn = size * np.stack([np.cos(angle), -np.sin(angle), np.sin(angle), np.cos(angle)], 1).reshape(-1, 2, 2) @ scale
-    return np.concatenate([turn, goals.mean(1)[:, :, None] - turn @ starts.mean(1)[:, :, None]], 2)
+    cosine, sine = size * np.cos(angle), size * np.sin(angle)
+    turn = np.stack([cosine, -sine, sine, cosine], -1).reshape(scale.shape) @ scale
+    shift = goals.mean(-2)[..., None] - turn @ starts.mean(-2)[..., None]
+    return np.concatenate([turn, shift], -1)

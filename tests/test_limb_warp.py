@@ -9,8 +9,10 @@ from conftest import moved, track_of
 
 from motion.body import mirrored
 from picture import limb_warp, retrieval, skinning
+from picture.generator import Patch
 from picture.limb_warp import LimbWarp
 from picture.retrieval import CHAINS, UNDER, BodyChooser, FrameChooser, shapes
+from picture.scene import Scene
 from picture.skinning import PARTS, PARTS_OF, bone_maps, similarity
 from Skeleton import Skeleton
 
@@ -49,7 +51,7 @@ def test_a_zoom_of_the_camera_is_undone(target):
         shape = slice(0, -3)  # the roots of overlap and blur, behind it, are less exact near zero
         assert np.allclose(one[:, shape], two[:, shape], atol=1e-5) and np.allclose(one ** 2, two ** 2, atol=1e-5)
     half._height = near._height  # a zoom in one shot: the skeletons asked for are as large as in the others
-    one, two = (warp._maps(5, target.joints[9])[:, :, :2] for warp in (near, half))
+    one, two = (warp._maps([5], target.joints[9])[0, :, :, :2] for warp in (near, half))
     assert np.allclose(two, 2 * one, atol=1e-4)
 
 
@@ -59,12 +61,25 @@ def test_a_few_frames_from_near_do_not_make_the_parts_of_the_others_wider(target
     zoomed.joints = target.joints.copy()
     zoomed.joints[-len(target) // 4:] *= np.float32(1.5)
     # Most frames are as large as what is asked for: a frame carried to its own pose stays as it is.
-    assert np.allclose(LimbWarp(zoomed)._maps(5, zoomed.joints[5])[:, :, :2], np.eye(2), atol=0.03)
+    assert np.allclose(LimbWarp(zoomed)._maps([5], zoomed.joints[5])[0, :, :, :2], np.eye(2), atol=0.03)
+
+
+@pytest.mark.parametrize("size", [None, 200])
+def test_the_part_that_is_drawn_is_what_the_whole_picture_shows_there(target, size):
+    generator, scene = LimbWarp(target, size), Scene(target)
+    for index in (3, 17):
+        pose = target.skeleton(index)
+        picture = generator.generate(pose)
+        part = generator.patch(pose)
+        assert part.size == len(picture) and np.array_equal(picture[part.place], part.image)
+        assert part.image.size < 0.6 * picture.size and (part.mask is None) == (size is None)
+        expected, frame = scene.put(Patch(picture, generator.mask, len(picture))), scene.put(part)
+        assert np.abs(expected.astype(int) - frame).max() <= 1
 
 
 def test_a_mirrored_frame_is_drawn_as_a_mirror_shows_it(target, monkeypatch):
-    monkeypatch.setattr(limb_warp, "MIRROR", dict.fromkeys(CHAINS, 0.0))
-    monkeypatch.setattr(limb_warp, "BLUR", 0.0)
+    monkeypatch.setattr(retrieval, "MIRROR", dict.fromkeys(CHAINS, 0.0))
+    monkeypatch.setattr(retrieval, "BLUR", 0.0)
     generator, count = LimbWarp(target), len(target)
     for index in (3, 17):
         joints = target.joints[index]
@@ -113,7 +128,7 @@ def test_an_arm_that_comes_from_another_frame_is_not_seen_in_this_one_too(target
 
 
 def test_frames_in_which_the_detector_was_unsure_are_avoided(target, monkeypatch):
-    monkeypatch.setattr(limb_warp, "MIRROR", dict.fromkeys(CHAINS, 1.0))
+    monkeypatch.setattr(retrieval, "MIRROR", dict.fromkeys(CHAINS, 1.0))
     unsure = copy.copy(target)
     unsure.visibility = target.visibility.copy()
     unsure.visibility[12, [14, 16]] = 0.1

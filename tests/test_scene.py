@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
+from picture.generator import Patch
 from picture.scene import BORDER, Scene, background
 
 
@@ -84,7 +85,7 @@ def test_with_a_moving_camera_the_shadow_beside_the_person_fades_from_the_plate(
 def test_put_gives_the_videos_size_and_blends_only_inside_the_picture(box):
     plate = room()
     image = np.full((64, 64, 3), 250, np.uint8)
-    frame = Scene(SimpleNamespace(plate=plate, box=box)).put(image)
+    frame = Scene(SimpleNamespace(plate=plate, box=box)).put(Patch(image, None, 64))
     x, y, side = box
     band = int(np.ceil(side * BORDER))
     inside = np.zeros(plate.shape[:2], bool)
@@ -102,10 +103,30 @@ def test_a_mask_takes_the_person_and_leaves_the_scene_to_the_last_level():
     image = np.full((100, 100, 3), 250, np.uint8)
     mask = np.full((100, 100), 12, np.uint8)  # of 255: a network's haze
     mask[30:70, 30:70] = 230
-    frame = scene.put(image, mask)
+    frame = scene.put(Patch(image, mask, 100))
     assert (frame[40:80, 70:110] == 250).all()
     frame[40:80, 70:110] = plate[40:80, 70:110]
     assert np.array_equal(frame, plate)
+
+
+@pytest.mark.parametrize(("box", "size"), [((40, 10, 100), 100), ((-20, -40, 240), 240), ((40, 10, 100), 64)])
+@pytest.mark.parametrize("masked", [True, False])
+def test_a_part_of_the_canvas_is_put_where_the_whole_canvas_would_put_it(box, size, masked):
+    """Without a mask, for which it must be of the scene's own size, and be the scene where nobody is."""
+    plate, (x, y, side) = room(), box
+    scene, size = Scene(SimpleNamespace(plate=plate, box=box)), size if masked else side
+    whole, mask = room(1, 240, 240)[:size, :size].copy(), np.zeros((size, size), np.uint8)
+    if not masked:
+        whole = cv2.copyMakeBorder(plate, 300, 300, 300, 300, cv2.BORDER_REPLICATE)[300 + y:, 300 + x:][:side, :side]
+        whole = whole.copy()
+    person = np.s_[size // 3:size // 2, size // 4:size // 2]
+    whole[person], mask[person] = (10, 250, 10), 255
+    part = np.s_[size // 3 - 4:size // 2 + 9, size // 4 - 5:size // 2 + 7]
+    alone = Patch(whole[part], mask[part] if masked else None, size, (size // 4 - 5, size // 3 - 4))
+    assert np.array_equal(whole[alone.place], alone.image)
+    # OpenCV counts in steps of 1/32 of a pixel where it enlarges.
+    away = np.abs(scene.put(alone).astype(int) - scene.put(Patch(whole, mask, size)))
+    assert away.max() <= (0 if size == side else 8)
 
 
 def test_the_plate_of_a_still_camera_has_no_shadow_where_it_is_seen_without_one_at_times():
