@@ -19,7 +19,9 @@ import os
 import shutil
 import tempfile
 import time
+from contextlib import closing
 from pathlib import Path
+from unittest.mock import patch
 
 import cv2
 import numpy as np
@@ -32,7 +34,7 @@ import GenVanillaNN
 import GenWarp
 from common.command_line import Parser, check_output, require_packages, run
 from common.paths import DANCE, SAMPLE_SOURCE, SAMPLE_TARGET
-from dancing.dance import LAYOUTS
+from dancing.dance import LAYOUTS, compose, live_moments
 from dancing.generators import GENERATORS
 from GenNearest import NearestSkeleton
 from learning.checkpoint import NetworkConfig
@@ -63,6 +65,7 @@ DETECTED = 150  # frames in which poses are detected
 QUERIES = 50  # of the nearest neighbour
 BATCH = 16  # images of a training step
 WARM_UP = 2  # training steps that are not measured
+LIVE_WARM_UP = 30  # pictures of a webcam's dance that are not measured
 GENERATED = 120  # frames that each generator draws
 
 
@@ -200,6 +203,25 @@ def films(table, repeats):
             table.add(f"dance at {name}, {layout}", ours, "frames/s", plain, "plain transcode of the film")
 
 
+def live(table, target, count):
+    """A webcam's dance: pictures a second, and how long after a frame's arrival its picture is ready. count: pictures.
+    A recorded clip stands in for the webcam."""
+    for gen_type, make in ((1, GENERATORS[1].make), (5, GENERATORS[5].make_untrained)):
+        with patch.object(cv2, "VideoCapture", references.RecordedCamera), VideoReader(0) as reader:
+            delays, generator = [], make(target)
+            with closing(live_moments(reader, target, generator, count + LIVE_WARM_UP)) as shown:
+                for number, moment in enumerate(shown):
+                    if number == LIVE_WARM_UP:
+                        start = time.perf_counter()
+                    compose(moment, LAYOUTS[0])
+                    delays.append((time.monotonic() - reader.began - moment.seconds) * 1e3)
+            rate = count / (time.perf_counter() - start)
+        name = f"live, GEN_TYPE {gen_type}, {references.CAMERA_SIZE[0]} x {references.CAMERA_SIZE[1]}"
+        table.add(name, rate, "frames/s", references.CAMERA_FPS, "the camera")
+        for words, share in (("median", 50), ("95 % are below", 95)):
+            table.add(f"{name}, delay, {words}", np.percentile(delays[LIVE_WARM_UP:], share), "ms")
+
+
 def demo(table, times):
     """The demo end to end on a clip `times` as long as the source, its stages and its memory: GEN_TYPE 1, then GEN_TYPE
     5 with the poses that the first run has left in the cache, and again without them."""
@@ -246,6 +268,7 @@ def main():
     curves |= training(table, target, [64, 128] if quick else [64, 128, 256], 8 if quick else 20)
     generation(table, target, [64, 128, 256], 1 if quick else 5)
     films(table, 1 if quick else 3)
+    live(table, target, 150 if quick else 600)
     demo(table, 3 if quick else 10)
     print("", ", ".join(save_rows(table.rows, path)), f"written: {path}, {picture}", sep="\n")
     write_growth(curves, picture)

@@ -108,7 +108,7 @@ def parse_arguments():
 class Log:
     """What was written: for each frame, its time in seconds, whether the person was found in the source, and the
     Skeleton that was drawn, which is the last one where nobody was; and the milliseconds that each stage has taken in
-    all."""
+    all, with the delay of a webcam's pictures."""
 
     seconds: list = field(default_factory=list)
     found: list = field(default_factory=list)
@@ -167,6 +167,8 @@ def write_show(args, shown, motion, source):
             log.drawn.append(moment.placed or (log.drawn[-1] if log.drawn else None))
             log.stage_ms.update(read=moment.read_ms, pose=moment.pose_ms, generate=moment.generate_ms,
                                 write=(time.perf_counter() - start) * 1e3)
+            if moment.delay_ms:
+                log.stage_ms["delay"] += moment.delay_ms
             if window:
                 cv2.imshow(WINDOW, pictures[0])
                 if cv2.waitKey(1) & 0xFF == ord("q"):

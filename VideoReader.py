@@ -81,13 +81,14 @@ class VideoReader(contextlib.AbstractContextManager):
     Attributes: size (width, height) in pixels; fps, frames a second as the file claims them, while `timed` tells the
     truth; frame_count, what the file claims, None where that is unknown, as for a webcam; begin, seconds from the
     video's first frame to the first one of the part; stamp, the same by the file's own clock, which its sound has too;
-    live (True for a webcam).
+    live (True for a webcam); began, the time.monotonic() at which the first frame of a webcam that
+    was shown has arrived.
     Memory does not grow with the length of the video. Raises UserError where there is nothing to read. What is damaged
     is left out, with one line of warning.
     """
 
     def __init__(self, video, start=0):
-        self.source, self.live, self.begin, self.stamp = video, False, 0.0, 0.0
+        self.source, self.live, self.begin, self.stamp, self.began = video, False, 0.0, 0.0, 0.0
         if is_webcam(video):
             self.live = True
             self._frames = self._open_camera(int(video))
@@ -108,13 +109,15 @@ class VideoReader(contextlib.AbstractContextManager):
         return (image for _, image in self.timed())
 
     def timed(self):
-        """Yield (seconds since the part's first frame, image) for each frame, instead of iterating, once."""
+        """Yield (seconds since the part's first frame, image) for each frame, instead of iterating, once. Of a webcam,
+        it is always the newest frame; those that came while nobody asked are left out."""
         if self._first is None:
             raise RuntimeError("a VideoReader is read once; open another")
         first, self._first = self._first, None
         if self.live:  # the first frame of a webcam is old by now, and frames read in advance would be late
-            begin = time.monotonic()
-            yield from ((max(0, now - begin), image) for now, image in self._frames)
+            for now, image in self._frames:
+                self.began = self.began or now
+                yield now - self.began, image
         else:
             yield first
             self._ahead = read_ahead(self._frames)
@@ -184,10 +187,30 @@ class VideoReader(contextlib.AbstractContextManager):
 
     @staticmethod
     def _capture(camera):
+        """Yield (time of arrival, image) of a camera's newest frame. A thread takes all of them, since a camera keeps
+        some that were not taken and gives these first."""
+        newest, changed, stop = [], threading.Condition(), threading.Event()
+
+        def work():
+            there = True
+            while there and not stop.is_set():
+                there, image = camera.read()
+                with changed:
+                    newest[:] = [(time.monotonic(), image) if there else None]
+                    changed.notify()
+
+        thread = threading.Thread(target=work, daemon=True)
+        thread.start()
         try:
-            while (read := camera.read())[0]:
-                yield time.monotonic(), read[1]
+            while True:
+                with changed:
+                    changed.wait_for(lambda: newest)
+                    if (frame := newest.pop()) is None:
+                        return
+                yield frame
         finally:
+            stop.set()
+            thread.join()
             camera.release()
 
     def close(self):

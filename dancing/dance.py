@@ -24,7 +24,8 @@ class Moment:
     """One frame of a dance: the time in seconds since the first one; the source's frame with its skeleton, uint8 H x W
     x 3 BGR, or None where it is not shown; whether the detector saw the source person in that very frame; the source's
     Skeleton, or None where nobody is; the same in canvas units; the target's frame, uint8 H x W x 3 BGR; milliseconds
-    of work on it. Stages may overlap in time."""
+    of work on it. Stages may overlap in time. delay_ms: milliseconds from the arrival of a webcam's frame to its
+    picture."""
 
     seconds: float
     source: np.ndarray | None
@@ -35,6 +36,7 @@ class Moment:
     read_ms: float
     pose_ms: float
     generate_ms: float
+    delay_ms: float = 0.0
 
 
 class Stage:
@@ -83,20 +85,30 @@ def moments(track, placed, target, generator, source=None):
 
 
 def live_moments(reader, target, generator, most=None):
-    """Yield the Moment of each frame, `most` of them at most, that the webcam of `reader` (a VideoReader) gives. Each
-    pose is placed and drawn at once; only the detector's One-Euro filter (Casiez et al., CHI 2012) smooths it."""
-    retargeting, stage = LiveRetargeting(target), Stage(target, generator)
-    height = min(target.frame_size[1], HIGHEST_SOURCE)
+    """Yield the Moment of the newest frame again and again, `most` times at most, that the webcam of `reader` (a
+    VideoReader) gives. While one is drawn, the pose of the next one is found, by a thread. Close this generator before
+    `reader`."""
+    stage, height = Stage(target, generator), min(target.frame_size[1], HIGHEST_SOURCE)
+    with closing(_live_poses(reader, target)) as poses, closing(ahead(poses, most=1)) as found:
+        for seconds, frame, pose, placed, read_ms, pose_ms in itertools.islice(found, most):
+            start = time.perf_counter()
+            image, source = stage.show(placed), draw_source(frame, pose, height)
+            yield Moment(seconds, source, pose is not None, pose, placed, image, read_ms, pose_ms,
+                         (time.perf_counter() - start) * 1e3, (time.monotonic() - reader.began - seconds) * 1e3)
+
+
+def _live_poses(reader, target):
+    """Yield (seconds, frame, Skeleton or None, the same on the canvas of `target`, milliseconds of waiting for the
+    frame and of finding the pose). Only the detector's One-Euro filter (Casiez et al., CHI 2012) smooths the poses."""
+    retargeting = LiveRetargeting(target)
     with PoseDetector(fps=reader.fps) as detector:
         start = time.perf_counter()
-        for seconds, frame in itertools.islice(reader.timed(), most):
+        for seconds, frame in reader.timed():
             arrived = time.perf_counter()
             pose = detector.detect(frame, seconds)[0]
-            detected = time.perf_counter()
             placed = None if pose is None else retargeting.place(pose)
-            image = stage.show(placed)
-            yield Moment(seconds, draw_source(frame, pose, height), pose is not None, pose, placed, image,
-                         (arrived - start) * 1e3, (detected - arrived) * 1e3, (time.perf_counter() - detected) * 1e3)
+            now = time.perf_counter()
+            yield seconds, frame, pose, placed, (arrived - start) * 1e3, (now - arrived) * 1e3
             start = time.perf_counter()
 
 

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import tempfile
+import time
 import timeit
 from dataclasses import asdict
 from pathlib import Path
@@ -24,6 +25,9 @@ from common.paths import ROOT
 from learning.checkpoint import SCHEMA, NetworkConfig, save_checkpoint
 from motion.detector import POSE_MODEL
 from video.film import CRF, PRESET
+from VideoReader import VideoReader
+
+CAMERA_FPS, CAMERA_SIZE, CAMERA_KEEPS = 30.0, (640, 480), 4  # of the stand-in for a webcam
 
 # The demo with the cache at its first argument. At the end it prints its peak memory in KiB, 0 where there is no /proc.
 DEMO = """
@@ -104,6 +108,30 @@ def bare_detection(frames, mask=False):
         for number, frame in enumerate(frames):
             image = mp.Image(mp.ImageFormat.SRGB, cv2.cvtColor(frame, cv2.COLOR_BGR2RGB))
             landmarker.detect_for_video(image, round(number * 1000 / 30))
+
+
+class RecordedCamera:
+    """Stands in for cv2.VideoCapture: it gives the frames of SAMPLE_SOURCE over and over, at CAMERA_FPS and CAMERA_SIZE,
+    and those first that nobody has taken in time, up to CAMERA_KEEPS of them, as webcams do."""
+
+    def __init__(self, index):
+        self._frames = [cv2.resize(frame, CAMERA_SIZE) for frame in VideoReader(paths.SAMPLE_SOURCE)]
+        self._begin, self._number = time.monotonic(), 0
+
+    def isOpened(self):
+        return True
+
+    def get(self, _):
+        return CAMERA_FPS
+
+    def read(self):
+        due = int((time.monotonic() - self._begin) * CAMERA_FPS)
+        self._number = max(self._number + 1, due - CAMERA_KEEPS)
+        time.sleep(max(0, self._begin + self._number / CAMERA_FPS - time.monotonic()))
+        return True, self._frames[self._number % len(self._frames)].copy()
+
+    def release(self):
+        self._frames = []
 
 
 class ImageFiles:

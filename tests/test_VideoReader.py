@@ -255,3 +255,37 @@ def test_the_latest_frame_of_a_film_in_the_making(tmp_path):
     assert abs(latest_frame(path).mean() - 240) < 3
     part.write_bytes(path.read_bytes()[:100])
     assert latest_frame(part) is None
+
+
+def test_of_a_webcam_the_newest_frame_is_given_and_older_ones_are_dropped(monkeypatch):
+    """A stand-in that numbers its frames, 100 a second, and keeps those that were not taken, as real cameras do."""
+
+    class Camera:
+        released = False
+
+        def __init__(self, index):
+            self.begin, self.given = time.monotonic(), 0
+
+        def isOpened(self):
+            return True
+
+        def get(self, _):
+            return 100.0
+
+        def read(self):
+            self.given += 1
+            time.sleep(max(0, self.begin + self.given / 100 - time.monotonic()))
+            return self.given < 60, np.full((4, 4, 3), self.given, np.uint8)
+
+        def release(self):
+            Camera.released = True
+
+    monkeypatch.setattr(cv2, "VideoCapture", Camera)
+    seen = []
+    with VideoReader(0) as reader:
+        for seconds, image in reader.timed():
+            seen.append((seconds, int(image[0, 0, 0])))
+            time.sleep(0.1)  # ten times as slow as the camera
+    seconds, numbers = np.array(seen).T
+    assert Camera.released and len(seen) < 9 and np.diff(numbers).min() >= 5  # it ends with the camera
+    assert np.allclose(seconds, (numbers - numbers[0]) / 100, atol=0.05)
