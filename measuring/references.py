@@ -111,7 +111,7 @@ def bare_detection(frames, mask=False):
 
 
 class RecordedCamera:
-    """Stands in for cv2.VideoCapture: it gives the frames of SAMPLE_SOURCE over and over, at CAMERA_FPS and CAMERA_SIZE,
+    """Stands in for cv2.VideoCapture: gives the frames of SAMPLE_SOURCE over and over, at CAMERA_FPS and CAMERA_SIZE,
     and those first that nobody has taken in time, up to CAMERA_KEEPS of them, as webcams do."""
 
     def __init__(self, index):

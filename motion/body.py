@@ -1,4 +1,4 @@
-"""The human body as MediaPipe's landmarks show it: its bones, its two sides, and their lengths.
+"""The human body as MediaPipe's landmarks show it: its bones, their lengths and motion, and its two sides.
 
 In all functions `joints` is a float array (..., 33, 3) as in `Skeleton`: x, y, z on one scale.
 """
@@ -22,6 +22,10 @@ MIRRORED_BONES = [(1, 2), (4, 5), (6, 7), (8, 9), (10, 11), (12, 13)]  # pairs o
 # Landmarks on the left and on the right that change places together: the arms with the face, and the legs.
 SIDES = [([11, 13, 15, 17, 19, 21, 1, 2, 3, 7, 9], [12, 14, 16, 18, 20, 22, 4, 5, 6, 8, 10]),
          ([23, 25, 27, 29, 31], [24, 26, 28, 30, 32])]
+
+LENGTHEN = (0.6, 1.5)  # least and most stretch of a part along its bone, beside the change of the body's height
+WIDEN = (0.9, 1.1)  # least and most stretch across the bone
+SCALE = (0.8, 1.25)  # least and most scale of head and torso as a whole
 
 # Lengths and places are percentiles over a track, because the extremes are errors of the detector.
 LONGEST = 80  # a bone is longest where it lies in the picture plane, and shorter in every other direction
@@ -82,3 +86,36 @@ def standing_point(joints):
 def _length(vectors):
     """The lengths in the picture plane of vectors (N, 3)."""
     return np.linalg.norm(vectors[:, :2], axis=1)
+
+
+def similarity(start, end, size=1.0):
+    """(..., 2, 3): the rotation, scale and shift that lay points (..., N, 2) on others with the least squared error
+    (Umeyama 1991, in the plane, where a rotation with a scale is a complex factor). The scale stays within SCALE times
+    `size`."""
+    start, end = (points[..., 0] + 1j * points[..., 1] for points in (start, end))
+    middle, goal = start.mean(-1), end.mean(-1)
+    a, b = start - middle[..., None], end - goal[..., None]
+    turn = (a.conj() * b).sum(-1) / np.maximum((a.conj() * a).real.sum(-1), 1e-9)
+    scale = np.maximum(np.abs(turn), 1e-9)
+    turn = turn / scale * np.clip(scale, SCALE[0] * size, SCALE[1] * size)
+    shift = goal - turn * middle
+    maps = np.stack([turn.real, -turn.imag, shift.real, turn.imag, turn.real, shift.imag], -1)
+    return maps.reshape(*turn.shape, 2, 3)
+
+
+def bone_maps(starts, goals, size=1.0):
+    """(..., P, 2, 3): the maps that lay the middles of P bones on those of others and turn them in their directions.
+    starts, goals: (..., P, 2, 2), the ends of the bones. A map stretches along its bone within LENGTHEN and across it
+    within WIDEN, both times `size`."""
+    old, new = (ends[..., 1, :] - ends[..., 0, :] for ends in (starts, goals))
+    lengths = np.maximum(np.linalg.norm(old, axis=-1), 1e-6)
+    stretch = np.linalg.norm(new, axis=-1) / lengths / size
+    angle = np.arctan2(new[..., 1], new[..., 0]) - np.arctan2(old[..., 1], old[..., 0])
+    along = old / lengths[..., None]
+    across = np.stack([-along[..., 1], along[..., 0]], -1)
+    scale = sum(np.clip(stretch, *limits)[..., None, None] * (axis[..., :, None] * axis[..., None, :])
+                for limits, axis in ((LENGTHEN, along), (WIDEN, across)))
+    cosine, sine = size * np.cos(angle), size * np.sin(angle)
+    turn = np.stack([cosine, -sine, sine, cosine], -1).reshape(scale.shape) @ scale
+    shift = goals.mean(-2)[..., None] - turn @ starts.mean(-2)[..., None]
+    return np.concatenate([turn, shift], -1)

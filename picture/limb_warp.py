@@ -19,7 +19,7 @@ import numpy as np
 from scipy.ndimage import percentile_filter
 from tqdm import tqdm
 
-from motion.body import body_lengths, landmark_point, mirrored
+from motion.body import body_lengths, bone_maps, landmark_point, mirrored, similarity
 from picture.canvas import crop
 from picture.generator import Generator, Patch
 from picture.retrieval import UNDER, BodyChooser, asked, described
@@ -31,11 +31,8 @@ from picture.skinning import (
     PARTS,
     PARTS_OF,
     Part,
-    bone_maps,
-    cut,
+    Pieces,
     inverse_maps,
-    laid_out,
-    similarity,
     skinned,
 )
 
@@ -54,13 +51,13 @@ KEPT = 64  # frames whose parts stay in memory, about 1 MB each for a person of 
 
 @dataclass(frozen=True, eq=False)
 class Frame:
-    """A frame of the target, cut into parts. image: uint8 h x w x 3 BGR, the box around the person; scale: (x, y), its
-    pixels in one canvas unit; corner: (x, y), where it begins, in canvas units; parts: {part: skinning.Part}."""
+    """A frame of the target. image: uint8 h x w x 3 BGR, the box around the person; scale: (x, y), its pixels in one
+    canvas unit; corner: (x, y), where it begins, in canvas units; pieces: the parts of the person."""
 
     image: np.ndarray
     scale: np.ndarray
     corner: np.ndarray
-    parts: dict
+    pieces: Pieces
 
 
 @dataclass(frozen=True, eq=False)
@@ -164,7 +161,7 @@ class LimbWarp(Generator):
         image = self.plate[top:bottom, left:right].copy()
         patch = Patch(image, np.zeros(image.shape[:2], np.uint8), self.size, (left, top))
         for layer, (left, top, own) in where.items():
-            wanted = laid_out(layer.missing, layer.filled.part, where[layer.filled], small) if layer.filled else None
+            wanted = _laid_out(layer.missing, layer.filled.part, where[layer.filled], small) if layer.filled else None
             if own.size:
                 self._draw(patch, cover, layer, own, left, top, wanted)
         return patch, cover
@@ -177,8 +174,10 @@ class LimbWarp(Generator):
             frame, number = self._frame(frames[chain]), frames[chain]
             # An arm that comes from another frame must not be seen in this one, too.
             elsewhere = [arm for arm in ARMS if frames[arm] != number]
-            for name in (name for name in parts if name in frame.parts):
-                part, depth = frame.parts[name], self._depth(name, joints)
+            for name in parts:
+                part, depth = frame.pieces.get(name), self._depth(name, joints)
+                if part is None:
+                    continue
                 cover = part.without(elsewhere) if name in BEHIND_ARMS else part.cover
                 layers.append(layer := Layer(depth, frame, part, cover, maps[number]))
                 missing = part.missing(cover)
@@ -189,8 +188,8 @@ class LimbWarp(Generator):
         if gaps:
             number = frames[UNDER]
             frame = self._frame(number)
-            layers += [Layer(layer.depth + BELOW, frame, part := frame.parts[name], part.within(UNDER_REACH, ARMS),
-                             maps[number], layer, missing) for name, layer, missing in gaps if name in frame.parts]
+            layers += [Layer(layer.depth + BELOW, frame, part, part.within(UNDER_REACH, ARMS), maps[number], layer,
+                             missing) for name, layer, missing in gaps if (part := frame.pieces.get(name))]
         return sorted(layers, key=lambda layer: -layer.depth)
 
     def _frame(self, index):
@@ -202,8 +201,8 @@ class LimbWarp(Generator):
                 shrunk = np.maximum(np.round(full * self.size / self._target.size), 1).astype(int)
                 image = cv2.resize(image, shrunk.tolist(), interpolation=cv2.INTER_AREA)
             scale = self._target.size * np.array(image.shape[1::-1]) / full
-            parts = cut(mask.astype(np.float32) / 255, self._joints[index], self._heights[index])
-            self._kept[index] = Frame(image, scale, np.array(corner) / self._target.size, parts)
+            pieces = Pieces(mask.astype(np.float32) / 255, self._joints[index], self._heights[index])
+            self._kept[index] = Frame(image, scale, np.array(corner) / self._target.size, pieces)
             if len(self._kept) > self._most:
                 self._kept.popitem(last=False)
         self._kept.move_to_end(index)
@@ -267,3 +266,14 @@ class LimbWarp(Generator):
         mask[inside] |= cv2.compare(share, 0, cv2.CMP_GT)
         colours = cv2.remap(frame.image, into_image, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
         picture[inside] = cv2.blendLinear(colours, np.ascontiguousarray(picture[inside]), share, 1 - share)
+
+
+def _laid_out(values, part, where, size):
+    """float32 size x size: values (float32 h x w) of the pixels of a Part's cover where the part is drawn, 0 elsewhere.
+    where: (left, top, places) as `inverse_maps` gives them."""
+    out, (left, top, places) = np.zeros((size, size), np.float32), where
+    if places.size:
+        places = places * LABELS - np.float32([part.corner[0] + 0.5, part.corner[1] + 0.5])
+        out[top:top + len(places), left:left + places.shape[1]] = cv2.remap(values, places, None, cv2.INTER_LINEAR,
+                                                                            borderValue=0)
+    return out

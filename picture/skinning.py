@@ -3,8 +3,7 @@
 Every vertex of a part's mesh moves with the part's own bone and, near a joint, also with the neighbour's (linear blend
 skinning; Jacobson et al., SIGGRAPH courses 2014). How much depends only on where the vertex lies between the two bones,
 not on the part that it belongs to. So two parts that touch each other move alike where they touch, and no gap opens.
-The meshes are drawn forwards: each triangle says where the pixels that it covers come from. `bone_maps` and
-`similarity` give the motion of a bone.
+The meshes are drawn forwards: each triangle says where the pixels that it covers come from.
 """
 
 import functools
@@ -48,9 +47,6 @@ HEM = 0.1  # torso lengths below the hips down to which clothes move with the to
 SHARED = 0.35  # radii by which a part goes on below its neighbour
 BESIDE_ARM = 1.3  # radii from a forearm: what is nearer to it may show the arm, whatever part it belongs to
 REACH = 4.0  # radii from the bone at which a part ends
-LENGTHEN = (0.6, 1.5)  # least and most stretch of a part along its bone, beside the change of the body's height
-WIDEN = (0.9, 1.1)  # least and most stretch across the bone
-SCALE = (0.8, 1.25)  # least and most scale of head and torso as a whole
 BLEND = 0.8  # radii over which the motion of one part goes over into the neighbour's
 FOLDED = (0.25, 0.6)  # radians of turn between two parts from which they move together less, and not at all
 SOLID = (0.35, 0.65)  # values of a mask between which a part goes from invisible to opaque
@@ -94,46 +90,55 @@ class Part:
         return cv2.blur(cv2.dilate(lacks, np.ones((5, 5), np.uint8)), (3, 3)) if lacks.any() else None
 
 
-def cut(person, joints, height):
-    """{part: Part} of a frame; parts of which nothing is seen are left out. person: float32 LABELS x LABELS in [0, 1],
-    where the person is; joints: (33, 3) in canvas units; height: of the body there."""
-    left, top, width, below = cv2.boundingRect((person > SOLID[0]).astype(np.uint8))
-    if not width:
-        return {}
-    # The mesh's grid holds the person and a margin of two cells.
-    first = np.array([left, top]) // CELL - 2
-    columns, rows = np.array([left + width, top + below]) // CELL + 3 - first
-    grid = (np.stack(np.meshgrid(np.arange(columns + 1), np.arange(rows + 1)), -1) + first) * (CELL / LABELS)
-    away = distances(grid, joints, height)
-    weights = _weights(away.reshape(len(PARTS), -1), grid.reshape(-1, 2), joints, height)
-    # Distances change slowly, so between the vertices they are interpolated.
-    corner, size = first * CELL, (columns * CELL, rows * CELL)
-    x, y = np.meshgrid(*((np.arange(length, dtype=np.float32) + 0.5) / CELL for length in size))
-    away = [cv2.remap(plane, x, y, cv2.INTER_LINEAR) for plane in away.astype(np.float32)]
-    nearest, parts = functools.reduce(np.minimum, away), {}
-    shown = cv2.warpAffine(person, np.float32([[1, 0, -corner[0]], [0, 1, -corner[1]]]), size)
-    widest = np.minimum(nearest + SHARED, REACH)
-    widest[shown <= SOLID[0]] = -1
-    for part, own in zip(PARTS, away, strict=True):
-        x, y, width, below = cv2.boundingRect(cv2.compare(own, widest, cv2.CMP_LT))  # nothing is seen outside of this
+class Pieces:
+    """The parts of a body in one frame, each of which is cut when it is first asked for. person: float32 LABELS x
+    LABELS in [0, 1], where the person is; joints: (33, 3) in canvas units; height: of the body there."""
+
+    def __init__(self, person, joints, height):
+        self._joints, self._height, self._known = joints, height, {}
+        left, top, width, below = cv2.boundingRect((person > SOLID[0]).astype(np.uint8))
+        # The mesh's grid holds the person and a margin of two cells.
+        first = np.array([left, top]) // CELL - 2
+        self._cells = columns, rows = (np.array([left + width, top + below]) // CELL + 3 - first).tolist()
+        grid = np.stack(np.meshgrid(np.arange(columns + 1), np.arange(rows + 1)), -1) + first
+        self._grid = grid.reshape(-1, 2).astype(np.float32) * np.float32(CELL / LABELS)
+        away = distances(self._grid, joints, height).astype(np.float32)
+        self._from_grid, self._corner, size = away, first * CELL, (columns * CELL, rows * CELL)
+        # Distances change slowly, so between the vertices they are interpolated.
+        x, y = np.meshgrid(*((np.arange(length, dtype=np.float32) + 0.5) / CELL for length in size))
+        self._away = [cv2.remap(plane.reshape(rows + 1, columns + 1), x, y, cv2.INTER_LINEAR) for plane in away]
+        self._nearest = functools.reduce(np.minimum, self._away)
+        self._shown = cv2.warpAffine(person, np.float32([[1, 0, -self._corner[0]], [0, 1, -self._corner[1]]]), size)
+        self._widest = np.minimum(self._nearest + SHARED, REACH)  # no part is seen farther than this from its bone
+        self._widest[self._shown <= SOLID[0]] = -1
+
+    def get(self, name):
+        """The Part of this name, or None where nothing of it is seen."""
+        if name not in self._known:
+            self._known[name] = self._cut(NUMBER[name])
+        return self._known[name]
+
+    def _cut(self, number):
+        own, (columns, rows) = self._away[number], self._cells
+        x, y, width, below = cv2.boundingRect(cv2.compare(own, self._widest, cv2.CMP_LT))
         if not width:
-            continue
+            return None
         box = np.s_[y - 1:y + below + 1, x - 1:x + width + 1]  # one more pixel, so that it ends softly
-        own, mask = own[box], shown[box] * np.clip((nearest[box] - own[box]) / SHARED + 1, 0, 1)
+        own, mask = own[box], self._shown[box] * np.clip((self._nearest[box] - own[box]) / SHARED + 1, 0, 1)
         mask *= np.clip((REACH - own) * 2, 0, 1)
         seen = _attached(mask > SOLID[0], own)
+        if not seen.any():
+            return None
         mask[(seen == 0) & (mask > SOLID[0])] = 0
-        if seen.any():
-            cells = np.zeros(size[::-1], np.float32)
-            cells[box] = seen
-            cells = cv2.resize(cells, (columns, rows), interpolation=cv2.INTER_AREA)
-            cells = cv2.dilate(cells, np.ones((3, 3), np.uint8)) > 0  # a margin of one cell
-            places, own_weights, triangles = _mesh(cells, grid, weights[NUMBER[part]])
-            from_arms = {arm: away[NUMBER[forearm]][box] for arm, forearm in ARMS.items()}
-            cover = (mask - SOLID[0]) / (SOLID[1] - SOLID[0])
-            parts[part] = Part(cover, (corner[0] + x - 1, corner[1] + y - 1), places, own_weights, triangles, own,
-                               from_arms, NUMBER[part])
-    return parts
+        cells = np.zeros(self._shown.shape, np.float32)
+        cells[box] = seen
+        cells = cv2.resize(cells, (columns, rows), interpolation=cv2.INTER_AREA)
+        cells = cv2.dilate(cells, np.ones((3, 3), np.uint8)) > 0  # a margin of one cell
+        used, triangles = _mesh(cells)
+        weights = _weights(number, self._from_grid[:, used], self._grid[used], self._joints, self._height)
+        from_arms = {arm: self._away[NUMBER[forearm]][box] for arm, forearm in ARMS.items()}
+        return Part((mask - SOLID[0]) / (SOLID[1] - SOLID[0]), (self._corner[0] + x - 1, self._corner[1] + y - 1),
+                    self._grid[used], weights, triangles, own, from_arms, number)
 
 
 def _edge(inside):
@@ -160,32 +165,31 @@ def distances(places, joints, height):
     return (away / radii[:, None]).reshape(len(PARTS), *places.shape[:-1])
 
 
-def _mesh(cells, grid, weights):
-    """(places, weights, triangles) of a Part: two triangles for each of the cells (bool rows x columns) of the grid
-    (rows + 1, columns + 1, 2). weights: those of all of its vertices."""
-    number = np.arange(grid.shape[0] * grid.shape[1]).reshape(grid.shape[:2])
-    a, b, c, d = (number[:-1, :-1][cells], number[:-1, 1:][cells], number[1:, 1:][cells], number[1:, :-1][cells])
-    triangles = np.concatenate([np.stack([a, b, c], 1), np.stack([a, c, d], 1)])
-    used = np.zeros(number.size, bool)
+def _mesh(cells):
+    """(used, triangles) of a mesh, two triangles for each of the cells (bool rows x columns) of a grid of (rows + 1) x
+    (columns + 1) vertices: which vertices are used, int (V,), and the triangles, int (T, 3), among these."""
+    rows, columns = np.nonzero(cells)
+    a = rows * (cells.shape[1] + 1) + columns
+    b, d = a + 1, a + cells.shape[1] + 1
+    triangles = np.concatenate([np.stack([a, b, d + 1], 1), np.stack([a, d + 1, d], 1)])
+    used = np.zeros((cells.shape[0] + 1) * (cells.shape[1] + 1), bool)
     used[triangles.ravel()] = True
-    return grid.reshape(-1, 2)[used].astype(np.float32), weights[used], (np.cumsum(used) - 1)[triangles]
+    return np.flatnonzero(used), (np.cumsum(used) - 1)[triangles]
 
 
-def _weights(away, places, joints, height):
-    """float32 (12, V, 12): how much a vertex moves with each of PARTS if it belongs to the mesh of the first one. away:
-    (12, V), the vertices' distances from each; places: (V, 2)."""
-    weights = np.zeros((len(PARTS), len(places), len(PARTS)), np.float32)
-    total = np.zeros(weights.shape[:2], np.float32)  # of the neighbours' weights
+def _weights(number, away, places, joints, height):
+    """float32 (V, 12): how much the vertices of the part with this number move with each of PARTS. away: (12, V), their
+    distances from each; places: (V, 2)."""
+    weights = np.zeros((len(places), len(PARTS)), np.float32)
     for one, other, joint, reach in JOINTS:
-        one, other = NUMBER[one], NUMBER[other]
-        near = np.linalg.norm(places - landmark_point(joints, joint)[:2], axis=1) / (reach * height)
-        near, between = np.clip(2 - near, 0, 1), (away[other] - away[one]) / (2 * BLEND)
-        for mine, its, share in ((one, other, 0.5 - between), (other, one, 0.5 + between)):
-            weights[mine, :, its] = np.clip(share, 0, 1) * near
-            total[mine] += weights[mine, :, its]
-    weights /= np.maximum(total, 1)[:, :, None]
-    numbers = np.arange(len(PARTS))
-    weights[numbers, :, numbers] = 1 - np.minimum(total, 1)
+        pair = [NUMBER[one], NUMBER[other]]
+        if number in pair:
+            pair.remove(number)
+            near = np.linalg.norm(places - landmark_point(joints, joint)[:2], axis=1) / (reach * height)
+            share = np.clip(0.5 - (away[pair[0]] - away[number]) / (2 * BLEND), 0, 1)
+            weights[:, pair[0]] = share * np.clip(2 - near, 0, 1)
+    weights /= np.maximum(weights.sum(1, keepdims=True), 1)
+    weights[:, number] = 1 - weights.sum(1)
     return weights
 
 
@@ -210,48 +214,41 @@ def inverse_maps(parts, goals, size):
     A triangle that was turned over is not drawn.
     """
     first = np.cumsum([0] + [len(part.places) for part in parts])
-    triangles = np.concatenate([part.triangles + start for part, start in zip(parts, first, strict=False)])
+    triangles = np.concatenate([part.triangles + start for part, start in zip(parts, first, strict=False)]).T
     layer = np.repeat(np.arange(len(parts)), [len(part.triangles) for part in parts])
-    corners = np.concatenate(goals)[triangles]
-    origins = np.concatenate([part.places for part in parts])[triangles]
-    one, two = corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]
-    area = one[:, 0] * two[:, 1] - one[:, 1] * two[:, 0]
-    low, high = np.ceil(corners.min(1)).astype(np.int32), np.floor(corners.max(1)).astype(np.int32)
-    drawn = (area > 1e-6) & (low <= high).all(1) & (low < size).all(1) & (high >= 0).all(1)
-    large = np.where(drawn, np.searchsorted(BUCKETS, (high - low).max(1) + 1), len(BUCKETS))
+    # Each (3, T): where the corners of all triangles are and where they come from.
+    (x, y), (from_x, from_y) = (np.concatenate(points).T[:, triangles]
+                                for points in (goals, [part.places for part in parts]))
+    (ax, ay), (bx, by) = ((x[corner] - x[0], y[corner] - y[0]) for corner in (1, 2))
+    area = ax * by - ay * bx
+    left, top = (np.ceil(each.min(0)).astype(np.int32) for each in (x, y))
+    right, bottom = (np.floor(each.max(0)).astype(np.int32) for each in (x, y))
+    drawn = (area > 1e-6) & (left <= right) & (top <= bottom) & (left < size) & (top < size)
+    drawn &= (right >= 0) & (bottom >= 0)
+    large = np.where(drawn, np.searchsorted(BUCKETS, np.maximum(right - left, bottom - top) + 1), len(BUCKETS))
     corner = np.array([np.clip(np.floor(goal.min(0)), 0, size) for goal in goals]).astype(np.int32)
     extent = np.array([np.clip(np.ceil(goal.max(0)) + 1, 0, size) for goal in goals]).astype(np.int32) - corner
     begin = np.cumsum([0, *extent.prod(1)])
     places = np.full((begin[-1], 2), NOWHERE, np.float32)  # of all boxes, one after the other
+    width, start = extent[layer, 0], (begin[:-1] - corner[:, 0] - corner[:, 1] * extent[:, 0])[layer]
     for number, bucket in enumerate(BUCKETS):
-        chosen, pixels = np.flatnonzero(large == number), np.arange(bucket, dtype=np.int32)
-        if not len(chosen):
-            continue
-        x, y = low[chosen, :1] + pixels, low[chosen, 1:] + pixels  # (chosen, columns), (chosen, rows)
-        from_x, from_y = (x - corners[chosen, 0, :1])[:, None], (y - corners[chosen, 0, 1:])[:, :, None]
-        (ax, ay), (bx, by) = ((edge[chosen] / area[chosen, None]).T[..., None, None] for edge in (one, two))
-        b, c = from_x * by - from_y * bx, from_y * ax - from_x * ay  # (chosen, rows, columns)
+        chosen = np.flatnonzero(large == number)
+        row, column = np.divmod(np.arange(bucket ** 2, dtype=np.int32), bucket)
+        at_x, at_y = left[chosen, None] + column, top[chosen, None] + row  # (chosen, pixels)
+        away_x, away_y = ((at - points[0, chosen, None]).astype(np.float32) for at, points in ((at_x, x), (at_y, y)))
+        one_x, one_y, two_x, two_y = ((each[chosen] / area[chosen])[:, None] for each in (ax, ay, bx, by))
+        b, c = away_x * two_y - away_y * two_x, away_y * one_x - away_x * one_y
         inside = (b > -NEARLY) & (c > -NEARLY) & (b + c < 1 + NEARLY)
-        inside &= ((x >= 0) & (x < size))[:, None] & ((y >= 0) & (y < size))[:, :, None]
-        which, row, column = np.nonzero(inside)
-        b, c, which, origin = b[inside][:, None], c[inside][:, None], chosen[which], origins[chosen[which]]
-        box = layer[which]
-        (left, top), width = corner[box].T, extent[box, 0]
-        places[begin[box] + (low[which, 1] + row - top) * width + low[which, 0] + column - left] = (
-            origin[:, 0] + (origin[:, 1] - origin[:, 0]) * b + (origin[:, 2] - origin[:, 0]) * c)
+        inside &= (at_x >= 0) & (at_x < size) & (at_y >= 0) & (at_y < size)
+        found = np.flatnonzero(inside)
+        which = chosen[found // bucket ** 2]
+        b, c, at_x, at_y = (each.ravel()[found] for each in (b, c, at_x, at_y))
+        pixel = start[which] + at_y * width[which] + at_x
+        for axis, origin in enumerate((from_x, from_y)):
+            first, second, third = origin[:, which]
+            places[pixel, axis] = first + (second - first) * b + (third - first) * c
     return [(left, top, places[start:stop].reshape(height, width, 2)) for (left, top), (width, height), start, stop
             in zip(corner.tolist(), extent.tolist(), begin[:-1], begin[1:], strict=True)]
-
-
-def laid_out(values, part, where, size):
-    """float32 size x size: values (float32 h x w) of the pixels of a Part's cover where the part is drawn, 0 elsewhere.
-    where: (left, top, places) as `inverse_maps` gives them."""
-    out, (left, top, places) = np.zeros((size, size), np.float32), where
-    if places.size:
-        places = places * LABELS - np.float32([part.corner[0] + 0.5, part.corner[1] + 0.5])
-        out[top:top + len(places), left:left + places.shape[1]] = cv2.remap(values, places, None, cv2.INTER_LINEAR,
-                                                                            borderValue=0)
-    return out
 
 
 def segments(joints, part):
@@ -269,36 +266,3 @@ def segments(joints, part):
     if "foot" in part:
         return [(start - 0.2 * along, end + 0.35 * along)]
     return [(start, end)]
-
-
-def similarity(start, end, size=1.0):
-    """(..., 2, 3): the rotation, scale and shift that lay points (..., N, 2) on others with the least squared error
-    (Umeyama 1991, in the plane, where a rotation with a scale is a complex factor). The scale stays within SCALE times
-    `size`."""
-    start, end = (points[..., 0] + 1j * points[..., 1] for points in (start, end))
-    middle, goal = start.mean(-1), end.mean(-1)
-    a, b = start - middle[..., None], end - goal[..., None]
-    turn = (a.conj() * b).sum(-1) / np.maximum((a.conj() * a).real.sum(-1), 1e-9)
-    scale = np.maximum(np.abs(turn), 1e-9)
-    turn = turn / scale * np.clip(scale, SCALE[0] * size, SCALE[1] * size)
-    shift = goal - turn * middle
-    maps = np.stack([turn.real, -turn.imag, shift.real, turn.imag, turn.real, shift.imag], -1)
-    return maps.reshape(*turn.shape, 2, 3)
-
-
-def bone_maps(starts, goals, size=1.0):
-    """(..., P, 2, 3): the maps that lay the middles of P bones on those of others and turn them in their directions.
-    starts, goals: (..., P, 2, 2), the ends of the bones. A map stretches along its bone within LENGTHEN and across it
-    within WIDEN, both times `size`."""
-    old, new = (ends[..., 1, :] - ends[..., 0, :] for ends in (starts, goals))
-    lengths = np.maximum(np.linalg.norm(old, axis=-1), 1e-6)
-    stretch = np.linalg.norm(new, axis=-1) / lengths / size
-    angle = np.arctan2(new[..., 1], new[..., 0]) - np.arctan2(old[..., 1], old[..., 0])
-    along = old / lengths[..., None]
-    across = np.stack([-along[..., 1], along[..., 0]], -1)
-    scale = sum(np.clip(stretch, *limits)[..., None, None] * (axis[..., :, None] * axis[..., None, :])
-                for limits, axis in ((LENGTHEN, along), (WIDEN, across)))
-    cosine, sine = size * np.cos(angle), size * np.sin(angle)
-    turn = np.stack([cosine, -sine, sine, cosine], -1).reshape(scale.shape) @ scale
-    shift = goals.mean(-2)[..., None] - turn @ starts.mean(-2)[..., None]
-    return np.concatenate([turn, shift], -1)

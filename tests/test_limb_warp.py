@@ -7,13 +7,14 @@ import numpy as np
 import pytest
 from conftest import moved, track_of
 
-from motion.body import mirrored
+from motion import body
+from motion.body import bone_maps, mirrored, similarity
 from picture import limb_warp, retrieval, skinning
 from picture.generator import Patch
 from picture.limb_warp import LimbWarp
 from picture.retrieval import CHAINS, UNDER, BodyChooser, FrameChooser, shapes
 from picture.scene import Scene
-from picture.skinning import PARTS, PARTS_OF, bone_maps, similarity
+from picture.skinning import PARTS, PARTS_OF
 from Skeleton import Skeleton
 
 
@@ -24,7 +25,7 @@ def test_similarity_and_bone_maps_lay_points_where_they_belong():
         turn = scale * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
         assert np.allclose(similarity(start, start @ turn.T + shift, scale), np.column_stack([turn, shift]))
         held = similarity(start, start @ turn.T + shift)  # without a change of size, no more than SCALE
-        assert np.sqrt(np.linalg.det(held[:, :2])) == pytest.approx(np.clip(scale, *skinning.SCALE))
+        assert np.sqrt(np.linalg.det(held[:, :2])) == pytest.approx(np.clip(scale, *body.SCALE))
         a, b = rng.normal(size=(2, 2)) * 50
         c = rng.normal(size=2) * 50
         d = c + turn @ (b - a) / scale * rng.uniform(0.7, 1.4)  # as long as it may become

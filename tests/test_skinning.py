@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from picture import skinning
-from picture.skinning import JOINTS, LABELS, NUMBER, PARTS, Part, cut, distances, inverse_maps, skinned
+from picture.skinning import JOINTS, LABELS, NUMBER, PARTS, Part, Pieces, distances, inverse_maps, skinned
 
 SIZE = 40
 
@@ -14,6 +14,12 @@ def some_part(places, triangles):
     weights[:, 0] = 1
     cover = np.ones((2, 2), np.float32)
     return Part(cover, (0, 0), np.float32(places), weights, np.array(triangles), cover, {}, 0)
+
+
+def cut(person, joints, height):
+    """{name: Part} of all parts of which anything is seen."""
+    pieces = Pieces(person, joints, height)
+    return {name: part for name in PARTS if (part := pieces.get(name))}
 
 
 def brute_force(part, goals):
