@@ -2,6 +2,7 @@
 loops that one would write without this project."""
 
 import contextlib
+import itertools
 import json
 import subprocess
 import sys
@@ -24,7 +25,7 @@ from common.command_line import UserError, quiet_stderr
 from common.paths import ROOT
 from learning.checkpoint import SCHEMA, NetworkConfig, save_checkpoint
 from motion.detector import POSE_MODEL
-from video.film import CRF, PRESET
+from video.film import CRF, PRESET, VideoWriter
 from VideoReader import VideoReader
 
 CAMERA_FPS, CAMERA_SIZE, CAMERA_KEEPS = 30.0, (640, 480), 4  # of the stand-in for a webcam
@@ -72,6 +73,17 @@ def transcode(path, folder):
             frame.pts, frame.time_base = number, 1 / film.average_rate
             new.mux(stream.encode(frame))
         new.mux(stream.encode(None))
+
+
+def enlarge(video, path, width, height, count):
+    """Write the first `count` frames of a square video to an mp4 `path`, enlarged to fill the shorter side of a picture
+    of this size, whose rest repeats the border."""
+    side = min(width, height)
+    beside = [(length - side) // 2 for length in (height, height, width, width)]
+    with VideoReader(video) as reader, VideoWriter(path, reader.fps) as writer:
+        for frame in itertools.islice(reader, count):
+            frame = cv2.resize(frame, (side, side), interpolation=cv2.INTER_CUBIC)
+            writer.write(cv2.copyMakeBorder(frame, *beside, cv2.BORDER_REPLICATE))
 
 
 @contextlib.contextmanager
