@@ -20,6 +20,7 @@ from torch.utils.data import DataLoader, DistributedSampler
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
+from common.ahead import ahead
 from common.command_line import UserError, writable_folder
 from common.files import LONGEST_NAME, file_lock, write_png
 from learning.checkpoint import LEAST_GAIN, SCHEMA, gain, helped, load_checkpoint, save_checkpoint
@@ -29,6 +30,7 @@ from VideoSkeleton import VideoSkeleton
 
 EMA_DECAY = 0.995  # of the exponential moving average of the weights: it remembers about the last 200 steps
 EVALUATION_STEPS = 100  # about this many steps lie between two evaluations, which come at the end of an epoch
+BATCHES_AHEAD = 2  # batches, at most, that are made before they are needed
 SAVE_SECONDS = 60  # at most this many seconds lie between two saves of the last weights
 
 
@@ -137,7 +139,9 @@ class Training:
             if self._draws_untrained and not first_step and not args.dry_run:
                 group.on_first(self._judge_untrained)
             start = saved = time.monotonic()
-            evaluation_seconds, stop, batches = 0.0, False, self._batches()
+            evaluation_seconds, stop = 0.0, False
+            # A thread makes the next batches during a step; those of GEN_TYPE 5 take as long to draw as the step itself.
+            batches = stack.enter_context(contextlib.closing(ahead(self._batches(first_step), BATCHES_AHEAD)))
             while not stop:
                 losses = step(self._fabric, *self._networks.values(), *self._optimizers.values(), *next(batches))
                 for name, loss in losses.items():
@@ -186,14 +190,15 @@ class Training:
             raise KeyboardInterrupt
         self._interrupted = True
 
-    def _batches(self):
-        """Yield the batches that are still to do, epoch after epoch, in the order that seed and epoch determine."""
+    def _batches(self, step):
+        """Yield the batches from this step on, epoch after epoch, in the order that seed and epoch determine."""
         while True:
-            self._sampler.set_epoch(self.epoch)
-            self._frames.dataset.set_epoch(self._args.seed, self.epoch)
-            done = self.step % len(self._loader)
+            epoch, done = divmod(step, len(self._loader))
+            self._sampler.set_epoch(epoch)
+            self._frames.dataset.set_epoch(self._args.seed, epoch)
             for number, (pose, image) in enumerate(self._loader):
                 if number >= done:
+                    step += 1
                     yield self._fabric.to_device(pose), normalise(self._fabric.to_device(image))
 
     def _mean_losses(self):

@@ -11,6 +11,7 @@ result.
 Of a target with N frames, frame number i + N is frame number i in the mirror.
 """
 
+import threading
 from collections import OrderedDict
 from dataclasses import dataclass, replace
 
@@ -97,7 +98,7 @@ class LimbWarp(Generator):
         self._height = float(np.median(heights))  # of the skeletons that are asked for
         self._chooser = BodyChooser(described(target, self._joints, self._heights))
         self._planned = {}  # of each announced pose, as bytes: {chain: frame}
-        self._kept = OrderedDict()
+        self._kept, self._lock = OrderedDict(), threading.Lock()  # a training draws in two threads
 
     def prepare(self, placed):
         present = placed.present
@@ -194,6 +195,10 @@ class LimbWarp(Generator):
 
     def _frame(self, index):
         """The Frame of the target's frame number `index`."""
+        with self._lock:
+            return self._kept_frame(index)
+
+    def _kept_frame(self, index):
         if index not in self._kept:
             image, corner, mask = self._person(index)
             full = np.array(image.shape[1::-1])
