@@ -141,7 +141,8 @@ class Training:
             start = saved = time.monotonic()
             evaluation_seconds, stop = 0.0, False
             # A thread makes the next batches during a step; those of GEN_TYPE 5 take as long to draw as the step itself.
-            batches = stack.enter_context(contextlib.closing(ahead(self._batches(first_step), BATCHES_AHEAD)))
+            batches = ahead(self._batches(first_step), BATCHES_AHEAD)
+            stack.callback(batches.close)
             while not stop:
                 losses = step(self._fabric, *self._networks.values(), *self._optimizers.values(), *next(batches))
                 for name, loss in losses.items():
