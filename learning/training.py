@@ -140,7 +140,7 @@ class Training:
                 group.on_first(self._judge_untrained)
             start = saved = time.monotonic()
             evaluation_seconds, stop = 0.0, False
-            # A thread makes the next batches during a step; those of GEN_TYPE 5 take as long to draw as the step itself.
+            # A thread makes the next batches during a step; drawing those of GEN_TYPE 5 takes as long as the step.
             batches = ahead(self._batches(first_step), BATCHES_AHEAD)
             stack.callback(batches.close)
             while not stop:
