@@ -26,7 +26,6 @@ MOST_DETECTORS = 4  # that run side by side; each takes about 100 MB of memory
 MOST_PEOPLE = 4  # that are found in one still; people who are not there cost no time
 PROBE = 30  # images of which one gets a second look, where only one person is known
 LAG = 6  # images after which a crowd has its effect; it is more than what MOST_DETECTORS have in hand
-TALL = 800  # pixels: whoever is taller is found as well at half the size, since the network sees 256 pixels
 SMALL = 256  # pixels of the longer side at which the people who are painted over are handled
 COVER = 0.3  # value of the mask from which a pixel is painted over
 MOST_COVERED = 0.5  # share of a person's landmarks on painted ground from which the person is a mistake
@@ -146,7 +145,7 @@ def detect_skeleton(image):
 
 def detect_everyone(images, run, workers=None):
     """Yield (image, people) for each of the `images`, in order; people as PoseDetector.people gives them for stills,
-    with masks. Where all of them are TALL, a mask is half as large as its image.
+    with masks.
 
     MediaPipe misses people who stand close to another one. `everybody` finds them by a second look, which takes as long
     again. So only some images get one: the first of every `run` images, every PROBE-th image, and all that follow an
@@ -155,7 +154,7 @@ def detect_everyone(images, run, workers=None):
     MOST_DETECTORS), a few images ahead of what is asked for.
     """
     workers = min(workers or os.cpu_count() or 1, MOST_DETECTORS)
-    free, waiting, heights = queue.SimpleQueue(), deque(), {}  # heights: see _heights; by the image's number in the run
+    free, waiting, counts = queue.SimpleQueue(), deque(), {}  # counts: of people, by the image's number in the run
 
     def look(image, thorough):
         detector = free.get()
@@ -166,7 +165,7 @@ def detect_everyone(images, run, workers=None):
 
     def done():
         number, image, job = waiting.popleft()
-        heights[number] = _heights(job, image)
+        counts[number] = len(job.result())
         return image, job.result()
 
     with contextlib.ExitStack() as stack, ThreadPoolExecutor(workers) as pool:
@@ -176,32 +175,19 @@ def detect_everyone(images, run, workers=None):
             for number, image in enumerate(images):
                 number %= run
                 if number == 0:
-                    heights.clear()
-                    known = []
+                    counts.clear()
+                    first = 0
                 elif number == 1:  # the first image is waited for
-                    _, first, job = waiting[-1]
-                    known = _heights(job, first)
+                    first = len(waiting[-1][2].result())
                 # Which images are done by now depends on the threads, so the last LAG ones don't count.
-                elif number >= LAG:
-                    known = heights[number - LAG]
-                crowd = any(len(heights.get(number - LAG - age, known)) > 1 for age in range(PROBE))
-                seen = _halved(image) if known and min(known) > TALL else image
-                waiting.append((number, image, pool.submit(look, seen, crowd or number % PROBE == 0)))
+                crowd = any(counts.get(number - LAG - age, first) > 1 for age in range(PROBE))
+                waiting.append((number, image, pool.submit(look, image, crowd or number % PROBE == 0)))
                 if len(waiting) > workers + 1:
                     yield done()
             while waiting:
                 yield done()
         finally:
             pool.shutdown(cancel_futures=True)
-
-
-def _halved(image):
-    return cv2.resize(image, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
-
-
-def _heights(job, image):
-    """The heights of the people, in pixels of `image`, whom a job finds in it; it is waited for."""
-    return [float(np.ptp(skeleton.joints[:, 1])) * max(image.shape) for skeleton, _ in job.result()]
 
 
 def everybody(detector, image):

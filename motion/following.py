@@ -30,11 +30,11 @@ MENTIONED = 0.1  # share of the frames from which others than the dancer are wor
 def clothes(image, skeleton, mask):
     """float32 (6,): the mean colours, in CIELAB, of a person above and below the hips; NaN where nothing is seen.
 
-    image: uint8 H x W x 3 BGR; mask: float32 in [0, 1], of the same shape and any size.
+    image: uint8 H x W x 3 BGR; mask: float32 H x W in [0, 1].
     """
     step = max(1, max(image.shape[:2]) // PIXELS)
     small = cv2.cvtColor(np.ascontiguousarray(image[::step, ::step]).astype(np.float32) / 255, cv2.COLOR_BGR2Lab)
-    inside = cv2.resize(mask, small.shape[1::-1], interpolation=cv2.INTER_NEAREST) > 0.5
+    inside = mask[::step, ::step] > 0.5
     hips = skeleton.joints[list(HIPS), 1].mean() * max(image.shape[:2]) / step
     upper = np.arange(len(small))[:, None] < hips
     colours = [small[inside & part].mean(0) if (inside & part).any() else np.full(3, np.nan)

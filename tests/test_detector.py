@@ -87,19 +87,6 @@ def test_mediapipe_library_makes_no_socket_call():
     assert not symbols & {"socket", "connect", "bind", "sendto", "sendmsg", "getaddrinfo", "gethostbyname"}
 
 
-def test_who_is_tall_is_found_as_well_at_half_the_size(frames):
-    """A phone's picture: the poses are those of a detector that sees it whole, and the mask covers the same."""
-    tall = [cv2.resize(frame[60:, 60:452], None, fx=4, fy=4, interpolation=cv2.INTER_CUBIC) for frame in frames[20:22]]
-    with PoseDetector("image", mask=True) as whole:
-        expected = [whole.people(image)[0] for image in tall]
-    assert min(np.ptp(pose.joints[:, 1]) * max(tall[0].shape) for pose, _ in expected) > detector.TALL
-    found = list(detector.detect_everyone(tall, run=10))
-    assert [people[0][1].shape for _, people in found] == [tall[0].shape[:2], tuple(n // 2 for n in tall[0].shape[:2])]
-    for (_, [(pose, mask)]), (wanted, covered) in zip(found, expected, strict=True):
-        assert np.abs(pose.joints - wanted.joints)[:, :2].mean() < 0.005
-        assert np.abs(cv2.resize(mask, covered.shape[::-1]) - covered).mean() < 0.01
-
-
 @pytest.mark.parametrize("width", [637, 638, 639, 854])
 def test_masks_of_any_width(width, frames):
     """MediaPipe aborts the process over masks whose width is no multiple of 4; the pose must not depend on that."""
