@@ -20,7 +20,6 @@ Saves data/Dance/DanceGenWarp.pth, and beside it curves for TensorBoard (runs) a
 """
 
 import math
-from dataclasses import replace
 from itertools import pairwise
 
 import cv2
@@ -202,8 +201,7 @@ class GenWarp(LimbWarp):
         if not self._helps:
             return super().patch(skeleton)
         picture, mask, box = self._refined(skeleton)
-        patch = Patch(picture[box], mask[box], self.size, (box[1].start, box[0].start))
-        return replace(patch, mask=None) if self.size == self._target.box[2] else patch
+        return self._for_scene(Patch(picture[box], mask[box], self.size, (box[1].start, box[0].start)))
 
     @torch.inference_mode()
     def _refined(self, skeleton):

@@ -191,13 +191,17 @@ class VideoReader(contextlib.AbstractContextManager):
         some that were not taken and gives these first."""
         newest, changed, stop = [], threading.Condition(), threading.Event()
 
+        def put(frame):
+            with changed:
+                newest[:] = [frame]
+                changed.notify()
+
         def work():
-            there = True
-            while there and not stop.is_set():
-                there, image = camera.read()
-                with changed:
-                    newest[:] = [(time.monotonic(), image) if there else None]
-                    changed.notify()
+            try:
+                while (read := camera.read())[0] and not stop.is_set():
+                    put((time.monotonic(), read[1]))
+            finally:
+                put(None)  # also after an error, so that nobody waits for ever
 
         thread = threading.Thread(target=work, daemon=True)
         thread.start()

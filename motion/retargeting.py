@@ -27,7 +27,7 @@ from motion.body import (
 from Skeleton import REDUCED, Skeleton
 
 LIVE_FRAMES = 300  # poses of a webcam's dancer to which the placement is fitted: the last ones
-LIVE_FIT = 10  # poses after which it is fitted again; of fewer than LIVE_FIT squared, each one counts
+LIVE_FIRST, LIVE_EVERY = 100, 10  # it is fitted for each of the first poses, and then for every tenth pose
 ALIKE = 5  # poses with which each pose is compared
 CLOSEST = 0.5  # share of the poses that count: those that are most like poses of the other track
 # Distances of shapes: up to the first one, pairs of poses tell the scale; from the second one on they are so unlike
@@ -177,7 +177,7 @@ class LiveRetargeting:
     def place(self, skeleton):
         """The Skeleton in canvas units, with the target's limbs."""
         self._seen = [*self._seen[1 - LIVE_FRAMES:], skeleton.joints]
-        if self._count < LIVE_FIT ** 2 or self._count % LIVE_FIT == 0:
+        if self._count < LIVE_FIRST or self._count % LIVE_EVERY == 0:
             self._retargeting.fit(np.stack(self._seen))
         self._count += 1
         return Skeleton(self._retargeting.apply(skeleton.joints[None])[0], skeleton.visibility)

@@ -130,8 +130,10 @@ class LimbWarp(Generator):
         return self._chooser.some(self._asked(joints), np.append(allowed, np.zeros_like(allowed)), rng)
 
     def patch(self, skeleton):
-        patch, _ = self._drawn(skeleton.joints, self.frames_for(skeleton))
-        # At the scene's own resolution, whatever was not drawn is the scene already.
+        return self._for_scene(self._drawn(skeleton.joints, self.frames_for(skeleton))[0])
+
+    def _for_scene(self, patch):
+        """The Patch without its mask at the scene's own resolution, where what was not drawn is the scene already."""
         return replace(patch, mask=None) if self.size == self._target.box[2] else patch
 
     def _asked(self, joints):
