@@ -5,7 +5,8 @@ shift for a whole shot, from robust statistics of both tracks, so movement acros
 small where it bends, so its size is compared in poses that are alike in both tracks. Each bone keeps the direction and
 foreshortening that it has in the source's picture and takes the target's length. The body stands where the target
 stands; but where both videos seem to be filmed by one camera, it stays where it is in the source's picture. After a cut
-the camera may be elsewhere, so each shot has a placement of its own.
+the camera may be elsewhere, so each shot has a placement of its own. Where the body would leave the target's picture
+although it stays in the source's, its way across the picture becomes shorter.
 """
 
 from dataclasses import dataclass
@@ -50,6 +51,13 @@ ASIDE = 0.3
 # was always seen foreshortened seems to.
 MOST_UNLIKE = 1.8
 MOST_BENT = 1.15  # how far the scale may be from the scale by the length of most bones
+# The body should stay in the picture: these landmarks of it, since hands may leave it, and a margin in body heights
+# beyond them, to the left, to the top, to the right and to the bottom. The landmarks of the head end at its eyes.
+STAYING = [0, 7, 8, 11, 12, 23, 24, 25, 26, 27, 28]
+AROUND = (0.05, 0.12, 0.05, 0.05)
+SELDOM = 0.05  # share of the poses that may leave it: these are errors of the detector, or leaps
+SHARES = np.linspace(1, 0, 21)  # of its way across the picture that may be left
+LOSS = 20  # by so much more a body height outside of the picture, as the mean of all poses, counts than a whole way
 
 
 def place(track, target):
@@ -130,7 +138,28 @@ class Retargeting:
         trust, point = (TRUST, self._goal_point) if point is None else (TRUST_ONE_CAMERA, point)
         ratios = self.scale * (ratios / self.scale) ** trust
         self._ratios = np.clip(ratios, self.scale / MOST_UNLIKE, self.scale * MOST_UNLIKE)
-        self._shift = np.float32([*(point - standing_point(self._rebuild(joints))), 0])
+        placed = self._rebuild(joints)
+        self._shift = np.float32([*(point - standing_point(placed)), 0])
+        shown = _inside(joints, picture)
+        self._ways = [self._way(placed[shown] + self._shift, axis) if shown.any() else (1, 0, 0) for axis in (0, 1)]
+
+    def _way(self, placed, axis):
+        """(share, middle, shift) of the way that the body takes across the picture, along an axis: which share of its
+        distance from the `middle` is left, and how much it is shifted, so that the body stays in the target's picture
+        as well as it can. placed: (N, 33, 3), in canvas units."""
+        left, side = self._target.box[axis], self._target.box[2]
+        first, last = -left / side, (self._target.frame_size[axis] - left) / side
+        begin, end = _extent(placed, axis, self._goal_height)
+        place = _place_of(placed, axis)
+        middle, found = np.median(place), []
+        for share in SHARES:
+            moved = (share - 1) * (place - middle)
+            low, high = first - begin - moved, last - end - moved  # the shifts that keep each pose inside
+            least, most = np.quantile(low, 1 - SELDOM), np.quantile(high, SELDOM)
+            shift = np.clip(0, least, most) if least <= most else (least + most) / 2
+            outside = (np.maximum(low - shift, 0) + np.maximum(shift - high, 0)).mean() / self._goal_height
+            found.append((LOSS * outside + 1 - share, share, middle, shift))
+        return min(found)[1:]
 
     def _point_of_one_camera(self, joints, picture):
         """(x, y) on the canvas where the source stands in its own picture, or None where another camera seems to have
@@ -151,7 +180,10 @@ class Retargeting:
 
     def apply(self, joints):
         """The poses in canvas units, with the target's limbs."""
-        return self._rebuild(joints) + self._shift
+        placed = self._rebuild(joints) + self._shift
+        for axis, (share, middle, shift) in enumerate(self._ways):
+            placed[:, :, axis] += ((share - 1) * (_place_of(placed, axis) - middle) + shift)[:, None]
+        return placed
 
     def _rebuild(self, joints):
         """The poses with the target's bone lengths, and with the lowest joint as high as in the scaled source."""
@@ -166,6 +198,27 @@ class Retargeting:
                 new[:, landmark] = points[child] + (joints[:, landmark] - old) * ratio
         new[:, :, 1] += (lowest_joint(scaled) - lowest_joint(new))[:, None]
         return new
+
+
+def _place_of(joints, axis):
+    """(N,): where the bodies (N, 33, 3) are along an axis: the middle of the hips, and the ground under them."""
+    return landmark_point(joints, HIPS)[:, 0] if axis == 0 else lowest_joint(joints)
+
+
+def _extent(joints, axis, height):
+    """Two (N,): where the bodies (N, 33, 3) of a height begin and end along an axis, without the arms."""
+    along = joints[:, STAYING, axis]
+    return along.min(1) - AROUND[axis] * height, along.max(1) + AROUND[axis + 2] * height
+
+
+def _inside(joints, picture):
+    """bool (N,): whether the bodies (N, 33, 3) of a source are inside its picture (width, height), whose longer side is
+    their unit. Where the picture is not known, all are."""
+    inside = np.ones(len(joints), bool)
+    for axis in (0, 1) if picture else ():
+        begin, end = _extent(joints, axis, 0)
+        inside &= (begin >= 0) & (end <= picture[axis] / max(picture))
+    return inside
 
 
 class LiveRetargeting:

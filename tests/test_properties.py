@@ -50,8 +50,13 @@ def test_any_skeleton_can_be_drawn_moved_and_compared(a, b, height, width):
     assert np.allclose(there_and_back.joints, a.joints, rtol=1e-5, atol=1e-5)
 
 
+def somebody(seed, count):
+    """A target that has joints and a picture, and nothing else."""
+    return SimpleNamespace(joints=bodies(seed, count), box=(0, 0, 1), frame_size=(1, 1))
+
+
 def placed_on(target, joints):
-    """The poses (N, 33, 3) of a source on the body of a target that has nothing but joints."""
+    """The poses (N, 33, 3) of a source on the body of a target."""
     retargeting = Retargeting(target)
     retargeting.fit(joints)
     return retargeting.apply(joints)
@@ -60,7 +65,7 @@ def placed_on(target, joints):
 @often
 @given(st.integers(0, 10 ** 6), st.integers(1, 30), st.floats(0.05, 20), st.floats(-5, 5), st.floats(-5, 5))
 def test_placing_does_not_depend_on_where_and_how_large_the_source_is(seed, count, scale, x, y):
-    target, source = SimpleNamespace(joints=bodies(seed + 1, 20)), bodies(seed, count)
+    target, source = somebody(seed + 1, 20), bodies(seed, count)
     near, far = placed_on(target, source), placed_on(target, source * np.float32(scale) + np.float32([x, y, 0]))
     assert np.isfinite(near).all()
     assert np.allclose(near[:, :, :2], far[:, :, :2], atol=2e-3)
@@ -69,7 +74,7 @@ def test_placing_does_not_depend_on_where_and_how_large_the_source_is(seed, coun
 @often
 @given(arrays(np.float32, st.tuples(st.integers(1, 12), st.just(33), st.just(3)), elements=floats))
 def test_any_poses_can_be_measured_and_placed(joints):
-    target = SimpleNamespace(joints=bodies(0, 10))
+    target = somebody(0, 10)
     assert np.isfinite(bone_lengths(joints)).all() and body_height(joints) >= 0
     if body_height(joints) > 1e-3:
         placed = placed_on(target, joints)

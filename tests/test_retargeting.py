@@ -157,6 +157,25 @@ def test_before_another_camera_the_source_stands_where_the_target_stands(target,
     assert body_height(placed) == pytest.approx(body_height(target.joints), rel=0.03)
 
 
+def test_who_walks_across_a_wide_picture_stays_in_a_narrow_one(target):
+    """The source walks three widths of the target's picture to the right and one height towards the camera, so it goes
+    down in its picture. Where the target's picture is wide enough, nothing of this is lost."""
+    walk = np.linspace(0, 1, len(target))[:, None, None] * np.float32([3, 1, 0])
+    walk *= np.float32([target.frame_size[0], target.frame_size[1], 0]) / target.box[2]
+    joints = (target.joints + walk).astype(np.float32)
+    wide = (5 * target.frame_size[0], 4 * target.frame_size[1])
+    track = replace(filmed(target, joints), size=wide)
+    track = replace(track, joints=(track.joints * max(target.frame_size) / max(wide)).astype(np.float32))
+    body = [0, 11, 12, 23, 24, 25, 26, 27, 28]
+    pixels = place(track, target).joints[:, body, :2] * target.box[2] + target.box[:2]
+    outside = np.maximum(-pixels, pixels - target.frame_size).max((1, 2))
+    assert (outside > 0).mean() < 0.1 and outside.max() < 0.05 * target.frame_size[1]
+    large = copy.copy(target)
+    large.box, large.frame_size = (3 * wide[0], 3 * wide[1], target.box[2]), (7 * wide[0], 7 * wide[1])
+    ways = [np.ptp(landmark_point(poses, (23, 24))[:, 0]) for poses in (place(track, large).joints, joints)]
+    assert ways[0] == pytest.approx(ways[1], rel=0.02)
+
+
 def test_who_bends_all_the_time_keeps_the_size(sample_target):
     """The source is the third of the poses that look smallest, the target knows the other ones."""
     order = body_lengths(sample_target.joints).argsort()
