@@ -12,7 +12,7 @@ in Video Textures: Schoedl et al., SIGGRAPH 2000).
 import numpy as np
 from scipy.spatial import cKDTree
 
-from picture.generator import Generator
+from picture.canvas import Generator
 
 CANDIDATES = 64  # frames that are considered for each pose when a sequence is planned
 SLACK = 1e-9  # relative difference that two orders of summation may make in float64

@@ -21,8 +21,7 @@ from common.command_line import UserError, run
 from learning.checkpoint import NetworkConfig, load_network
 from learning.dataset import pose_input, to_image, to_levels
 from learning.flags import pick_device, training_command, training_parser
-from picture.canvas import resize
-from picture.generator import Generator
+from picture.canvas import Generator, resize
 
 EPOCHS = 120
 MINUTES = 4.5  # on a slower machine this ends the training before EPOCHS do

@@ -33,7 +33,7 @@ from common.command_line import run, warn
 from learning.checkpoint import NetworkConfig, load_network
 from learning.dataset import PoseDataset, pose_input, to_levels, to_tensor, training_frames
 from learning.flags import pick_device, pick_precision, training_command, training_parser
-from picture.generator import Patch
+from picture.canvas import Patch
 from picture.limb_warp import LimbWarp
 
 EPOCHS = 400

@@ -29,7 +29,7 @@ from common.command_line import Parser, UserError, positive, require_packages, r
 from common.files import DamagedCache, EncodedImages, decode_image, file_lock, load_arrays, write_png
 from common.paths import SAMPLE_TARGET
 from common.processes import run_in_processes
-from motion.extraction import find_in_all, mask_size
+from motion.extraction import find_in_all
 from picture.canvas import CANVAS, crop, faded
 from picture.target_pictures import store_target, target_folder
 from Skeleton import HIPS, REDUCED, SHOULDERS, Skeleton
@@ -68,12 +68,12 @@ class VideoSkeleton:
             stored[name] for name in ("joints", "visibility", "frames", "seconds"))
         self._images = EncodedImages(self.folder / "frames.bin", stored["image_spans"])
         self._boxes, self.sharpness = stored["image_boxes"], stored["sharpness"]
-        self._masks = EncodedImages(self.folder.parent / "masks.bin", stored["mask_spans"])
+        self._mattes = EncodedImages(self.folder / "frames.bin", stored["matte_spans"])
         about = json.loads(str(stored["about"]))
         self.box, self.frame_size = (tuple(map(int, about[name])) for name in ("box", "frame_size"))
         self.size, self.frames_read, self.fps = int(about["size"]), int(about["frames_read"]), float(about["fps"])
         self.content, self.still = str(about["content"]), bool(about["still"])
-        arrays = (self.joints, self.visibility, self.frames, self.seconds, self._images.spans, self._masks.spans,
+        arrays = (self.joints, self.visibility, self.frames, self.seconds, self._images.spans, self._mattes.spans,
                   self._boxes, self.sharpness)
         count = len(self.frames)
         shapes = [(count, 33, 3), (count, 33), (count,), (count,), (count, 2), (count, 2), (count, 4),
@@ -91,39 +91,42 @@ class VideoSkeleton:
         return Skeleton(self.joints[index], self.visibility[index])
 
     def person(self, index):
-        """(image, (left, top)): what is stored of the canvas image of skeleton number `index`: uint8 h x w x 3 BGR, the
-        box around the person, and where it is on the canvas, in pixels."""
-        left, top, width, height = self._boxes[index].tolist()
-        return self._images.read(index, cv2.IMREAD_COLOR, (width, height)), (left, top)
+        """(image, matte, (left, top)): what is stored of the canvas image of skeleton number `index`: uint8 h x w x 3
+        BGR, the box around the person, whose own colours alone are shown at her edge; uint8 h x w, how opaque she is;
+        and where this is on the canvas, in pixels."""
+        left, top, *size = self._boxes[index].tolist()
+        return self._images.read(index, cv2.IMREAD_COLOR, size), self._matte(index), (left, top)
+
+    def _matte(self, index):
+        return self._mattes.read(index, cv2.IMREAD_GRAYSCALE, self._boxes[index, 2:].tolist())
 
     def image(self, index):
         """The canvas image (uint8 size x size x 3 BGR) of skeleton number `index`: the box around the person as it was
         filmed and, farther away, the plate. Where the camera moved, the plate begins around the person."""
-        person, (left, top) = self.person(index)
+        person, matte, (left, top) = self.person(index)
         image, (height, width) = self.canvas_plate.copy(), person.shape[:2]
-        place = np.s_[top:top + height, left:left + width]
-        if self.still:
+        place, share = np.s_[top:top + height, left:left + width], matte.astype(np.float32) / 255
+        if self.still:  # all of the box fits, but for the person's edge, where the colours of the scene were taken out
             ends = left > 0, left + width < self.size, top > 0, top + height < self.size
-            share = faded(height, width, max(1, self.size // 64), ends)
-        else:
-            reach = 2 * (self.size // 64) + 1
-            share = cv2.dilate(np.ascontiguousarray(self.mask(index)[place]), np.ones((reach, reach), np.uint8))
-            share = cv2.blur(share, (reach // 2 + 1,) * 2).astype(np.float32) / 255
+            share[matte == 0] = faded(height, width, max(1, self.size // 64), ends)[matte == 0]
         image[place] = cv2.blendLinear(person, np.ascontiguousarray(image[place]), share, 1 - share)
         return image
 
     def mask(self, index, size=None):
         """Where the person is in that image: uint8 size x size, 255 inside, soft at the edge. size: pixels, by default
         those of the canvas."""
-        mask, size = self._masks.read(index, cv2.IMREAD_GRAYSCALE, mask_size(self.frame_size)), size or self.size
-        grow = size / self.box[2] * max(self.frame_size) / max(mask.shape)
+        return self.on_canvas(self._matte(index), self._boxes[index, :2], size or self.size)
+
+    def on_canvas(self, matte, corner, size):
+        """The matte of a part of the canvas, whose `corner` (left, top) is in pixels of the canvas, on all of it, at
+        size x size pixels: uint8, 0 elsewhere."""
+        grow, (height, width) = size / self.size, matte.shape
         if grow < 0.7:  # pixels are averaged first
-            mask = cv2.resize(mask, [max(1, round(length * grow)) for length in mask.shape[::-1]],
-                              interpolation=cv2.INTER_AREA)
-        per_pixel = np.array(mask.shape[::-1]) / self.frame_size  # pixels of the mask for one of the video
-        step = per_pixel * self.box[2] / size
-        matrix = np.column_stack([np.diag(step), per_pixel * self.box[:2] + step / 2 - 0.5])
-        return cv2.warpAffine(mask, matrix, (size, size), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)
+            matte = cv2.resize(matte, [max(1, round(length * grow)) for length in (width, height)],
+                               interpolation=cv2.INTER_AREA)
+        per_pixel = np.array(matte.shape[::-1]) / (width, height)  # pixels of the matte for one of the canvas
+        matrix = np.column_stack([np.diag(per_pixel / grow), per_pixel * (0.5 / grow - np.array(corner)) - 0.5])
+        return cv2.warpAffine(matte, matrix, (size, size), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)
 
     @property
     def plate(self):

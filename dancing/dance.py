@@ -11,7 +11,7 @@ import numpy as np
 from common.ahead import ahead
 from motion.detector import PoseDetector
 from motion.retargeting import LiveRetargeting
-from picture.generator import Patch
+from picture.canvas import Patch
 from picture.scene import Scene
 from Skeleton import Skeleton
 

@@ -143,7 +143,7 @@ class RealCase:
         target, faces = self.target, []
         with FaceFinder() as finder:
             for index in np.linspace(0, len(target) - 1, OWN_FACES).round().astype(int).tolist():
-                image, corner = target.person(index)
+                image, _, corner = target.person(index)
                 faces.append(finder.find(image, target.joints[index, :, :2] * target.size - corner))
         return faces
 

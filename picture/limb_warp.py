@@ -21,8 +21,7 @@ from scipy.ndimage import percentile_filter
 from tqdm import tqdm
 
 from motion.body import body_lengths, bone_maps, landmark_point, mirrored, similarity
-from picture.canvas import crop
-from picture.generator import Generator, Patch
+from picture.canvas import Generator, Patch, crop
 from picture.retrieval import UNDER, BodyChooser, asked, described
 from picture.skinning import (
     ARMS,
@@ -52,12 +51,15 @@ KEPT = 64  # frames whose parts stay in memory, about 1 MB each for a person of 
 
 @dataclass(frozen=True, eq=False)
 class Frame:
-    """A frame of the target. image: uint8 h x w x 3 BGR, the box around the person; scale: (x, y), its pixels in one
-    canvas unit; corner: (x, y), where it begins, in canvas units; pieces: the parts of the person."""
+    """A frame of the target. image: uint8 h x w x 3 BGR, the box around the person; matte: uint8 h x w, how opaque she
+    is; scale: (x, y), its pixels in one canvas unit; corner: (x, y), where it begins, in canvas units; person: float32
+    LABELS x LABELS in [0, 1], the matte on the whole canvas; pieces: the parts of the person."""
 
     image: np.ndarray
+    matte: np.ndarray
     scale: np.ndarray
     corner: np.ndarray
+    person: np.ndarray
     pieces: Pieces
 
 
@@ -202,26 +204,26 @@ class LimbWarp(Generator):
 
     def _kept_frame(self, index):
         if index not in self._kept:
-            image, corner, mask = self._person(index)
-            full = np.array(image.shape[1::-1])
+            image, matte, corner = self._person(index)
+            full, person = np.array(image.shape[1::-1]), self._target.on_canvas(matte, corner, LABELS)
             if self.size < self._target.size:
-                shrunk = np.maximum(np.round(full * self.size / self._target.size), 1).astype(int)
-                image = cv2.resize(image, shrunk.tolist(), interpolation=cv2.INTER_AREA)
-            scale = self._target.size * np.array(image.shape[1::-1]) / full
-            pieces = Pieces(mask.astype(np.float32) / 255, self._joints[index], self._heights[index])
-            self._kept[index] = Frame(image, scale, np.array(corner) / self._target.size, pieces)
+                shrunk = np.maximum(np.round(full * self.size / self._target.size), 1).astype(int).tolist()
+                image, matte = (cv2.resize(each, shrunk, interpolation=cv2.INTER_AREA) for each in (image, matte))
+            scale, person = self._target.size * np.array(image.shape[1::-1]) / full, person.astype(np.float32) / 255
+            pieces = Pieces(person, self._joints[index], self._heights[index])
+            self._kept[index] = Frame(image, matte, scale, np.array(corner) / self._target.size, person, pieces)
             if len(self._kept) > self._most:
                 self._kept.popitem(last=False)
         self._kept.move_to_end(index)
         return self._kept[index]
 
     def _person(self, index):
-        """(image, (left, top), mask) of frame number `index`, as VideoSkeleton.person and .mask give them."""
+        """(image, matte, (left, top)) of frame number `index`, as VideoSkeleton.person gives them."""
         mirror, number = divmod(index, len(self._target))
-        (image, (left, top)), mask = self._target.person(number), self._target.mask(number, LABELS)
+        image, matte, (left, top) = self._target.person(number)
         if not mirror:
-            return image, (left, top), mask
-        return cv2.flip(image, 1), (self._target.size - left - image.shape[1], top), cv2.flip(mask, 1)
+            return image, matte, (left, top)
+        return cv2.flip(image, 1), cv2.flip(matte, 1), (self._target.size - left - image.shape[1], top)
 
     def _depth(self, part, joints):
         """The order of drawing: a larger depth is farther away. The detector's depth of the legs is unreliable, so they
@@ -260,7 +262,8 @@ class LimbWarp(Generator):
         places, into_mask, coarse, left, top = places[box], into_mask[box], coarse[box], left + x, top + y
         wanted = None if wanted is None else wanted[box]
         covered = cover[top:top + len(coarse), left:left + coarse.shape[1]]
-        np.maximum(covered, coarse.clip(0, 1), out=covered)
+        person = cv2.remap(frame.person, places * LABELS - np.float32(0.5), None, cv2.INTER_LINEAR)
+        np.maximum(covered, coarse.clip(0, 1) * person, out=covered)
         left, top, size = (np.multiply(each, self._step) for each in (left, top, places.shape[1::-1]))
         (x, y), picture, mask = patch.corner, patch.image, patch.mask
         inside = np.s_[top - y:min(top + size[1], self.size) - y, left - x:min(left + size[0], self.size) - x]
@@ -270,6 +273,8 @@ class LimbWarp(Generator):
         share = share.clip(0, 1) if wanted is None else share.clip(0, 1) * cv2.resize(wanted, share.shape[::-1])
         share = cv2.resize(share, size)[:self.size - top, :self.size - left]
         into_image = cv2.resize(into_image, size)[:self.size - top, :self.size - left]
+        opaque = cv2.remap(frame.matte, into_image, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
+        share = cv2.multiply(share, opaque, scale=1 / 255, dtype=cv2.CV_32F)
         mask[inside] |= cv2.compare(share, 0, cv2.CMP_GT)
         colours = cv2.remap(frame.image, into_image, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
         picture[inside] = cv2.blendLinear(colours, np.ascontiguousarray(picture[inside]), share, 1 - share)

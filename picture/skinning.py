@@ -92,7 +92,8 @@ class Part:
 
 class Pieces:
     """The parts of a body in one frame, each of which is cut when it is first asked for. person: float32 LABELS x
-    LABELS in [0, 1], where the person is; joints: (33, 3) in canvas units; height: of the body there."""
+    LABELS in [0, 1], where the person is; joints: (33, 3) in canvas units; height: of the body there. Parts go a pixel
+    farther than the person, because a finer matte tells where she ends."""
 
     def __init__(self, person, joints, height):
         self._joints, self._height, self._known = joints, height, {}
@@ -109,8 +110,9 @@ class Pieces:
         self._away = [cv2.remap(plane.reshape(rows + 1, columns + 1), x, y, cv2.INTER_LINEAR) for plane in away]
         self._nearest = functools.reduce(np.minimum, self._away)
         self._shown = cv2.warpAffine(person, np.float32([[1, 0, -self._corner[0]], [0, 1, -self._corner[1]]]), size)
+        self._around = cv2.dilate(self._shown, np.ones((3, 3), np.uint8))
         self._widest = np.minimum(self._nearest + SHARED, REACH)  # no part is seen farther than this from its bone
-        self._widest[self._shown <= SOLID[0]] = -1
+        self._widest[self._around <= SOLID[0]] = -1
 
     def get(self, name):
         """The Part of this name, or None where nothing of it is seen."""
@@ -124,12 +126,14 @@ class Pieces:
         if not width:
             return None
         box = np.s_[y - 1:y + below + 1, x - 1:x + width + 1]  # one more pixel, so that it ends softly
-        own, mask = own[box], self._shown[box] * np.clip((self._nearest[box] - own[box]) / SHARED + 1, 0, 1)
-        mask *= np.clip((REACH - own) * 2, 0, 1)
-        seen = _attached(mask > SOLID[0], own)
+        own, belongs = own[box], np.clip((self._nearest[box] - own[box]) / SHARED + 1, 0, 1)
+        belongs *= np.clip((REACH - own) * 2, 0, 1)
+        seen = _attached(self._shown[box] * belongs > SOLID[0], own)
         if not seen.any():
             return None
-        mask[(seen == 0) & (mask > SOLID[0])] = 0
+        mask = self._around[box] * belongs
+        seen = cv2.dilate(seen, np.ones((3, 3), np.uint8))
+        mask[seen == 0] = 0
         cells = np.zeros(self._shown.shape, np.float32)
         cells[box] = seen
         cells = cv2.resize(cells, (columns, rows), interpolation=cv2.INTER_AREA)

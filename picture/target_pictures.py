@@ -2,8 +2,9 @@
 
 They lie in a folder `target-<key>` in the video's folder of the cache (motion/extraction.py), whose key is a hash of
 the parameters and of SCHEMA: skeletons.npz, frames.bin (JPEG images end to end, quality 95 without chroma subsampling,
-42 dB and more) and plate.png. Of each frame only the box around the person is kept, so that the pictures can have the
-video's own resolution. A run that was stopped goes on where it was.
+42 dB and more, each before its matte) and plate.png. Of each frame only the box around the person is kept, so that the
+pictures can have the video's own resolution. At her edge they show her own colours alone (matting.py). A run that was
+stopped goes on where it was.
 """
 
 import hashlib
@@ -22,19 +23,20 @@ from motion.body import body_height
 from motion.extraction import load_people, mask_size, people_folder, removed_after_errors
 from motion.mending import mend_track
 from picture.canvas import CANVAS, MARGIN, canvas_box, crop
+from picture.matting import foreground, matte
 from picture.retrieval import CHAINS
 from picture.scene import MOST_BYTES, SAMPLES, background
 from picture.skinning import NUMBER, PARTS_OF, distances
 from video.clip import Clip
 from VideoReader import VideoReader
 
-SCHEMA = 5  # raise it when the meaning of a stored value changes
+SCHEMA = 6  # raise it when the meaning of a stored value changes
 JPEG = [cv2.IMWRITE_JPEG_QUALITY, 95, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
 AROUND = 0.04  # share of the canvas by which the box of a person is larger than the mask: her shadow, loose hair
 PERSON = 38  # of 255: where a mask is above this, the person may be
 COARSE = 4  # pixels over which the gradient is averaged before it is measured
 NEAR = 0.7  # radii from a bone: what is so near surely belongs to it
-NOTE = 200  # pictures, some seconds of work, after which it is noted how many are stored
+NOTE = 200  # frames, some seconds of work, after which it is noted how many are stored
 
 
 def target_folder(video):
@@ -67,22 +69,22 @@ def _store(video, people, folder):
         joints = track.joints[frames] * longer
         box = canvas_box(joints[:, :, :2], people.size)
         size = min(CANVAS, box[2])
-        mask_spans = people.mask_spans[people.chosen[frames]]
-        masks = EncodedImages(people.folder / "masks.bin", mask_spans)
+        masks = EncodedImages(people.folder / "masks.bin", people.mask_spans[people.chosen[frames]])
         image_boxes = _person_boxes(masks, joints[:, :, :2], people.size, box, size)
-        image_spans, samples = _store_images(video, work, frames, box, size, image_boxes)
+        canvas_joints = ((joints - np.float32([box[0], box[1], 0])) / box[2]).astype(np.float32)
+        image_spans, matte_spans, samples = _store_images(video, work, frames, box, size, image_boxes, canvas_joints,
+                                                          masks)
         plate, still = background(list(samples.values()), [
             cv2.resize(masks.read(index, cv2.IMREAD_GRAYSCALE, mask_size(people.size)), people.size)
             for index in samples])
         (work / "plate.png").write_bytes(cv2.imencode(".png", plate)[1])
         images = EncodedImages(work / "frames.bin", image_spans)
-        canvas_joints = ((joints - np.float32([box[0], box[1], 0])) / box[2]).astype(np.float32)
         sharpness = _sharpness(images, image_boxes, canvas_joints, size)
         about = {"box": box, "frame_size": people.size, "size": size, "fps": people.fps, "frames_read": len(track),
                  "still": still, "content": people.content}
         np.savez(work / "skeletons.npz", joints=canvas_joints, visibility=track.visibility[frames], frames=frames,
                  seconds=track.seconds[frames], image_spans=image_spans, image_boxes=image_boxes,
-                 mask_spans=mask_spans, sharpness=sharpness, about=json.dumps(about))
+                 matte_spans=matte_spans, sharpness=sharpness, about=json.dumps(about))
         work.rename(folder)
 
 
@@ -128,18 +130,28 @@ def _sharpness(images, boxes, joints, size):
         return np.array(list(rows), np.float32)
 
 
-def _store_images(video, work, frames, box, size, image_boxes):
-    """Write the canvas images of the frames with these numbers, cut to their boxes, as JPEG, end to end. Returns (int
-    (N, 2), where each image begins and ends in frames.bin; {number of an image: its whole frame, uint8 H x W x 3 BGR}
-    of some, for the plate)."""
+def _store_images(video, work, frames, box, size, image_boxes, joints, masks):
+    """Write the canvas images of the frames with these numbers, cut to their boxes, as JPEG, end to end, each before
+    its matte. joints: (N, 33, 3), in canvas units; masks: the EncodedImages of the detector's masks. Returns (int (N,
+    2), where each image begins and ends in frames.bin; the same of the mattes; {number of an image: its whole frame,
+    uint8 H x W x 3 BGR} of some, for the plate)."""
+    body = body_height(joints) * size
 
-    def encode(frame, inside):
-        left, top, width, height = inside
-        return cv2.imencode(".jpg", crop(frame, box, size)[top:top + height, left:left + width], JPEG)[1]
+    def encode(frame, index):
+        left, top, width, height = image_boxes[index].tolist()
+        image = crop(frame, box, size)[top:top + height, left:left + width]
+        mask = masks.read(index, cv2.IMREAD_GRAYSCALE, mask_size(frame.shape[1::-1]))
+        mask = _mask_in(mask, frame.shape[1::-1], box, size, image_boxes[index])
+        opaque = matte(image, mask, joints[index, :, :2] * size - (left, top), body)
+        return [cv2.imencode(".jpg", picture, JPEG)[1] for picture in (foreground(image, opaque, body), opaque)]
+
+    def write(job):
+        for picture in job.result():
+            ends.append(ends[-1] + file.write(picture))
 
     path, noted = work / "frames.bin", work / "ends.npy"  # ends.npy: where the images end that are safely stored
     ends = _noted_ends(path, noted)
-    done, wanted, samples, waiting = len(ends) - 1, set(frames.tolist()), {}, deque()
+    done, wanted, samples, waiting = len(ends) // 2, set(frames.tolist()), {}, deque()
     with VideoReader(video) as reader, ThreadPoolExecutor(2) as pool, open(path, "r+b" if done else "wb") as file:
         file.truncate(ends[-1])
         file.seek(ends[-1])
@@ -150,23 +162,35 @@ def _store_images(video, work, frames, box, size, image_boxes):
             if index in sampled:
                 samples[index] = frame
             if index >= done:
-                waiting.append(pool.submit(encode, frame, image_boxes[index]))
+                waiting.append(pool.submit(encode, frame, index))
             if len(waiting) > 4:
-                ends.append(ends[-1] + file.write(waiting.popleft().result()))
-                if len(ends) % NOTE == 0:
+                write(waiting.popleft())
+                if len(ends) // 2 % NOTE == 0:
                     file.flush()
                     os.fsync(file.fileno())  # the note must not be on the disk before the images are
                     np.save(noted, ends)
         for job in waiting:
-            ends.append(ends[-1] + file.write(job.result()))
-    if len(ends) != len(frames) + 1:
+            write(job)
+    if len(ends) != 2 * len(frames) + 1:
         raise UserError(f"{str(Clip.of(video).path)!r} changed while it was read; run it again")
     noted.unlink(missing_ok=True)
-    return np.stack([ends[:-1], ends[1:]], 1), samples
+    spans = np.stack([ends[:-1], ends[1:]], 1)
+    return spans[::2], spans[1::2], samples
+
+
+def _mask_in(mask, frame_size, box, size, inside):
+    """The detector's mask of a frame of this (width, height) in a part of the canvas: uint8 h x w. inside: (left, top,
+    width, height) of the part, in pixels of the canvas, whose `box` in the frame has `size` x `size` of them."""
+    left, top, width, height = (int(each) for each in inside)
+    per_pixel = np.array(mask.shape[::-1]) / frame_size  # pixels of the mask for one of the video
+    step = per_pixel * box[2] / size
+    begin = np.array([left, top]) + 0.5
+    matrix = np.column_stack([np.diag(step), per_pixel * box[:2] + step * begin - 0.5])
+    return cv2.warpAffine(mask, matrix, (width, height), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)
 
 
 def _noted_ends(path, noted):
-    """[0, the end of the first image, of the second, ...] of the images that an earlier run has stored."""
+    """[0, the end of the first image, of its matte, of the second image, ...] of what an earlier run has stored."""
     try:
         ends = np.load(noted, allow_pickle=False).tolist()
         return ends if path.stat().st_size >= ends[-1] else [0]  # after a power cut the file may be shorter

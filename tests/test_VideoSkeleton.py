@@ -23,9 +23,11 @@ def test_images_are_visually_lossless_and_joints_lie_on_them(clip, target, frame
         decoded = list(reader)
     for index in (0, 17, 39):
         real = crop(decoded[index], target.box, target.size).astype(float)
-        person, (left, top) = target.person(index)
+        person, matte, (left, top) = target.person(index)
         place = np.s_[top:top + len(person), left:left + person.shape[1]]
-        assert 10 * np.log10(255 ** 2 / ((person - real[place]) ** 2).mean()) > 42
+        # At the person's edge, and in the JPEG blocks there, her own colours are stored instead of what was filmed.
+        edge = cv2.dilate(((matte > 0) & (matte < 255)).astype(np.uint8), np.ones((17, 17), np.uint8)) > 0
+        assert 10 * np.log10(255 ** 2 / ((person - real[place])[~edge] ** 2).mean()) > 42 and edge.mean() < 0.65
         mask = target.mask(index) > 20
         assert not mask[:top].any() and mask.sum() == mask[place].sum()  # the whole person is in the box
         # The camera stands still, so beside the box the plate is what was filmed, up to a shadow.
@@ -129,8 +131,9 @@ def test_a_mask_can_be_had_at_any_size(target, size):
     """It is the canvas's mask, reduced or enlarged."""
     whole, mask = target.mask(9).astype(np.float32), target.mask(9, size).astype(np.float32)
     assert mask.shape == (size or target.size,) * 2
-    back = cv2.resize(mask, whole.shape, interpolation=cv2.INTER_LINEAR)
-    assert np.abs(back - whole).mean() < 3 and np.abs(mask.mean() - whole.mean()) < 0.5
+    smaller = size and size < target.size
+    wanted = cv2.resize(whole, mask.shape, interpolation=cv2.INTER_AREA if smaller else cv2.INTER_LINEAR)
+    assert np.abs(mask - wanted).mean() < 1 and np.abs(mask.mean() - whole.mean()) < 0.5
 
 
 def test_behind_a_moving_camera_an_image_shows_the_plate_around_the_person(target):
@@ -138,9 +141,10 @@ def test_behind_a_moving_camera_an_image_shows_the_plate_around_the_person(targe
     moving.still = False
     image, plate = moving.image(17).astype(int), target.canvas_plate
     mask = target.mask(17)
-    person, (left, top) = target.person(17)
-    filmed = plate.copy()
-    filmed[top:top + len(person), left:left + person.shape[1]] = person
-    assert np.abs(image - filmed)[mask > 200].max() <= 1
+    person, matte, (left, top) = target.person(17)
+    place, share = np.s_[top:top + len(person), left:left + person.shape[1]], matte[:, :, None] / 255
+    wanted = plate.astype(float)
+    wanted[place] = share * person + (1 - share) * wanted[place]
+    assert np.abs(image - wanted).max() <= 1 and (mask == 255).mean() > 0.05
     far = cv2.dilate(mask, np.ones((61, 61), np.uint8)) < 20
     assert np.array_equal(image[far], plate[far])

@@ -15,8 +15,7 @@ from dancing.generators import GENERATORS
 from GenNearest import GenNearest, NearestSkeleton, plan_sequence
 from learning.checkpoint import NetworkConfig
 from learning.dataset import PoseDataset, normalise, pose_input, to_image, to_tensor
-from picture.canvas import resize
-from picture.generator import Generator
+from picture.canvas import Generator, resize
 from Skeleton import Skeleton
 from VideoSkeleton import VideoSkeleton
 

@@ -170,10 +170,10 @@ def test_blur_and_rags_look_less_alike_than_a_shift(target):
     x, y = np.meshgrid(*(np.arange(length, dtype=np.float32) for length in image.shape[1::-1]))
     torn = cv2.remap(image, x + np.random.default_rng(0).normal(0, 2, x.shape).astype(np.float32), y, cv2.INTER_LINEAR)
     shifted, blurred = made(np.roll(image, 1, 1)), made(cv2.GaussianBlur(image, (0, 0), 1.5))
-    assert made(image) == 0 < shifted < min(blurred, made(torn))
+    assert made(image) < 1e-6 < shifted < min(blurred, made(torn))
     outside = image.copy()
     outside[cv2.dilate(target.mask(9), np.ones((31, 31), np.uint8)) == 0] = 0
-    assert made(outside) == 0
+    assert made(outside) < 1e-6
 
 
 def test_without_weights_or_with_anothers_it_warps_and_says_so(target, tmp_path, monkeypatch, capsys):

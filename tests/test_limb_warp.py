@@ -10,7 +10,7 @@ from conftest import moved, track_of
 from motion import body
 from motion.body import bone_maps, mirrored, similarity
 from picture import limb_warp, retrieval, skinning
-from picture.generator import Patch
+from picture.canvas import Patch
 from picture.limb_warp import LimbWarp
 from picture.retrieval import CHAINS, UNDER, BodyChooser, FrameChooser, shapes
 from picture.scene import Scene
@@ -105,13 +105,13 @@ def test_an_arm_that_comes_from_another_frame_is_not_seen_in_this_one_too(target
     person = generator._person
 
     def painted(index):
-        image, corner, mask = person(index)
+        image, matte, corner = person(index)
         if index == 7:
             x, y = np.meshgrid(np.arange(image.shape[1]) + corner[0], np.arange(image.shape[0]) + corner[1])
             places = np.stack([x + 0.5, y + 0.5], -1) / target.size
             away = skinning.distances(places, joints, generator._heights[7])[skinning.NUMBER["left forearm"]]
             image = np.where((away < 0.9)[..., None], magenta, image).astype(np.uint8)
-        return image, corner, mask
+        return image, matte, corner
 
     def share(picture, mask):
         return (np.abs(picture.astype(int) - magenta).max(2) < 40)[mask > 0].mean()

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from picture.generator import Patch
+from picture.canvas import Patch
 from picture.scene import BORDER, Scene, background
 
 

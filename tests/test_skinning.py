@@ -1,5 +1,6 @@
 """Skinning: meshes that follow the bones, against brute force and known geometry."""
 
+import cv2
 import numpy as np
 import pytest
 
@@ -74,7 +75,8 @@ def test_the_parts_together_are_the_whole_person(target):
     for part in cut(person, target.joints[7], 0.6).values():
         (x, y), (height, width) = part.corner, part.cover.shape
         together[y:y + height, x:x + width] = np.maximum(together[y:y + height, x:x + width], part.cover)
-    assert (together[person > 0.9] >= 0.99).mean() > 0.995 and (together[person < 0.1] <= 0).all()
+    beside = cv2.dilate(person, np.ones((3, 3), np.uint8)) < 0.1  # a pixel farther, a finer matte decides
+    assert (together[person > 0.9] >= 0.99).mean() > 0.995 and (together[beside] <= 0).all()
 
 
 def test_where_two_parts_touch_they_move_alike(target):
