@@ -17,7 +17,12 @@ import DanceDemo
 from common import paths
 from common.paths import ROOT, SAMPLE_JOINTS, SAMPLE_SOURCE
 from motion import extraction
-from picture.canvas import crop
+from motion.extraction import load_track
+from motion.mending import steady
+from motion.retargeting import place
+from picture.canvas import Patch, crop
+from picture.limb_warp import LimbWarp
+from picture.scene import Scene
 from Skeleton import REDUCED
 from video.film import VideoWriter
 from VideoReader import VideoReader
@@ -337,3 +342,27 @@ def test_nearest_frames_and_the_warp_need_no_pytorch(gen_type, checkpoint, clip,
         assert done.returncode == 0 and out.exists(), done.stderr
         assert len(said) == bool(checkpoint)
     assert "Traceback" not in done.stderr
+
+
+def test_the_film_shows_what_a_plain_loop_draws(clip, target, script, tmp_path, monkeypatch):
+    """The demo draws, puts in and writes only the part of a frame that changes, in several threads. A plain loop draws
+    and puts in whole canvases, one after the other. Both give the same frames; the film shows them with little loss."""
+    out, given, write = tmp_path / "out.mp4", [], VideoWriter.write
+
+    def noted(self, image, *time):
+        given.append(image.copy())
+        write(self, image, *time)
+
+    monkeypatch.setattr(VideoWriter, "write", noted)
+    assert script(DanceDemo.main, "--gen-type", 5, "--source", clip, "--target", clip, "--output", out, "--layout",
+                  "result", "--no-window")[0] == 0
+    generator, scene = LimbWarp(target), Scene(target)
+    placed = place(steady(load_track(clip)), target)
+    generator.prepare(placed)
+    for number, (image, film) in enumerate(zip(given, VideoReader(out), strict=True)):
+        picture = generator.generate(placed.skeleton(number))
+        plain = scene.put(Patch(picture, generator.mask, len(picture)))
+        assert np.abs(image.astype(int) - plain).max() <= 1
+        luma, shown = (cv2.cvtColor(each, cv2.COLOR_BGR2GRAY).astype(float) for each in (image, film))
+        assert 10 * np.log10(255 ** 2 / ((luma - shown) ** 2).mean()) > 42
+    assert len(given) == 40
