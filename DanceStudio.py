@@ -95,15 +95,15 @@ def generator_choices(target=None):
              f"{states[number]}".rstrip(), number) for number in ORDER]
 
 
-def comparisons(target):
+def comparisons(target, opened):
     """What the trainings on a target (VideoSkeleton) have brought; a picture that is older than its weights is not
-    shown, because a training has gone on since then."""
+    shown, because a training has gone on since then. opened: whether that is open at first."""
     states, shown = generator_states(target), ""
     for gen_type in ORDER:
         path = checkpoint_path(target.clip, gen_type)
         picture = before_after_path(path)
         if picture.exists() and path.exists() and picture.stat().st_mtime >= path.stat().st_mtime:
-            shown += comparison(GENERATORS[gen_type].title, states[gen_type].lstrip("●○ "), picture)
+            shown += comparison(GENERATORS[gen_type].title, states[gen_type].lstrip("●○ "), picture, opened)
     return shown
 
 
@@ -138,7 +138,7 @@ def page(studio, address=None):
             [(TARGET, studio.target)] * bool(studio.target), studio.sources.items())]
         panels = ["".join(map(job_panel, studio.jobs.of(section))) for section in (LOOKING, DANCING, TRAINING)]
         panels[0] = target_panel(target) if target else panels[0] * bool(studio.target)
-        panels[2] += comparisons(target) if target else ""
+        panels[2] += comparisons(target, bool(studio.jobs.of(TRAINING))) if target else ""
         updates = [*videos, gallery_value(later), *panels, kept_panel(), gr.update(choices=generator_choices(target))]
         return updates, *(gr.skip() if old == new else new for old, new in zip_longest(seen, updates))
 

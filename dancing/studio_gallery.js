@@ -140,6 +140,7 @@
                 }
                 const {element: place, film} = tiles.get(dance.key);
                 film.style.objectPosition = dance.middle;
+                if (dance.picture && film.getAttribute("poster") !== dance.picture) film.poster = dance.picture;
                 if (grid.children[index] !== place) grid.insertBefore(place, grid.children[index] ?? null);
             });
             draw();

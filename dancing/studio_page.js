@@ -78,13 +78,15 @@ document.addEventListener("click", (event) => {
 });
 
 // A folded part that somebody has opened stays open when the server writes it anew.
-const opened = new Set();
+const opened = new Set(), known = new Set();
 document.addEventListener("click", (event) => {
     const key = event.target.closest("summary")?.parentElement.dataset.key;
     if (key) opened.has(key) ? opened.delete(key) : opened.add(key);
 });
 new MutationObserver(() => {
     for (const part of document.querySelectorAll("details[data-key]")) {
+        if ("opened" in part.dataset && !known.has(part.dataset.key)) opened.add(part.dataset.key);
+        known.add(part.dataset.key);
         if (part.open !== opened.has(part.dataset.key)) part.open = opened.has(part.dataset.key);
     }
 }).observe(document, {subtree: true, childList: true, attributes: true, attributeFilter: ["open", "data-key"]});

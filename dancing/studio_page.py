@@ -16,7 +16,7 @@ import numpy as np
 
 from dancing.generators import GENERATORS
 from dancing.studio_files import dance_names, dances, size_text, trainings, uploads
-from dancing.studio_videos import first_look, length_and_facts, middle_of_person, playable
+from dancing.studio_videos import first_look, length_and_facts, playable, thumbnail
 from VideoReader import latest_frame
 from VideoSkeleton import advice, movements
 
@@ -72,9 +72,10 @@ def img(image, width, alt):
     return f'<img alt="{alt}" src="{jpeg_url(data)}">'
 
 
-def details(key, summary, content):
-    """A part that is folded away until somebody opens it. key: under which the script of the page remembers that."""
-    return f'<details data-key="{key}"><summary>{summary}</summary>{content}</details>'
+def details(key, summary, content, opened=False):
+    """A part that is folded away until somebody opens it. key: under which the script of the page remembers that;
+    opened: whether it is open when a tab sees it for the first time."""
+    return f'<details data-key="{key}"{" data-opened" * opened}><summary>{summary}</summary>{content}</details>'
 
 
 def video_value(key, clip, later):
@@ -84,7 +85,8 @@ def video_value(key, clip, later):
     look = later.get(first_look, clip.path, clip.begin, clip.end) if known and not error else None
     film = later.get(playable, clip.path) if look else None
     return {"key": key, "name": clip.path.name, "film": film and url(film), "seconds": round(seconds, 2),
-            "shape": round(shape, 3), "facts": facts, "error": error and for_people(error), "begin": clip.begin, "end": clip.end,
+            "shape": round(shape, 3), "facts": facts, "error": error and for_people(error),
+            "begin": clip.begin, "end": clip.end,
             "picture": jpeg_url(look.picture) if look and look.picture else None,
             "people": look.people(clip.person) if look else []}
 
@@ -158,12 +160,15 @@ def target_panel(target):
             f'{details("target", f"What was found: {hints}", found)}')
 
 
-def comparison(title, verdict, picture):
-    """What a training has brought. verdict: one line; picture: the Path of what dancing/before_after.py has drawn."""
+def comparison(title, verdict, picture, opened):
+    """What a training has brought. verdict: one line; picture: the Path of what dancing/before_after.py has drawn;
+    opened: as for `details`."""
     image = growing_picture(picture, picture.stat().st_size).replace("the result so far", "before, after, real frame")
-    return (f'<div class=comparison><p><b>What the training of “{html.escape(title)}” has brought</b><br>'
-            f'{html.escape(verdict[:1].upper() + verdict[1:])}</p><figure><figcaption><span>before</span><span>after</span><span>real frame'
-            f'</span></figcaption>{image}</figure></div>')
+    columns = "<span>before</span><span>after</span><span>real frame</span>"
+    key = f"training-{picture.stat().st_mtime_ns}"
+    return details(key, f"What the training of “{html.escape(title)}” has brought",
+                   f"<p>{html.escape(verdict[:1].upper() + verdict[1:])}.</p>"
+                   f"<figure class=comparison><figcaption>{columns}</figcaption>{image}</figure>", opened)
 
 
 def gallery_value(later):
@@ -173,12 +178,12 @@ def gallery_value(later):
     for kept in dances():
         film, result, motion = kept.paths
         generator, target, source = dance_names(film)
-        middle = later.get(middle_of_person, result) or (50, 50)
+        picture, middle = later.get(thumbnail, result) or (b"", (50, 50))
         values.append({"key": kept.key, "target": target, "source": source, "film": url(film), "result": url(result),
                        "motion": url(motion) if motion.exists() else None, "size": size_text(kept.size),
                        "about": f"{titles.get(generator, generator)}, "
                                 f"{time.strftime('%d %b, %H:%M', time.localtime(kept.made))}",
-                       "middle": f"{middle[0]}% {middle[1]}%"})
+                       "middle": f"{middle[0]}% {middle[1]}%", "picture": jpeg_url(picture) if picture else ""})
     return values
 
 
@@ -210,6 +215,7 @@ def phone_panel(address, code):
         return details("phone", "Open it on a phone", "<p>Now this page is for this computer only. To open it on a "
                        "phone in the same network, end it and start it with a password:</p><code>python DanceStudio.py "
                        '--host 0.0.0.0 --password "a secret"</code>')
-    return details("phone", "Open it on a phone", f'<div class=qr>{code.svg_inline(scale=5, border=3, light="#fff")}'
-                   f"</div><p>In the same network, point the phone's camera at this, or type <b>{html.escape(address)}</b> "
-                   "there. The password is asked for once.</p>")
+    drawing = code.svg_inline(scale=5, border=3, light="#fff")
+    return details("phone", "Open it on a phone", f"<div class=qr>{drawing}</div><p>In the same network, point the "
+                   f"phone's camera at this, or type <b>{html.escape(address)}</b> there. The password is asked for "
+                   "once.</p>")

@@ -168,7 +168,8 @@
         const update = (now) => {
             const moved = now.begin !== video.begin;
             video = now;
-            error.textContent = video.error;
+            error.textContent = role === "target" ? "" : video.error; // the job that looks at a target says it below
+            stage.hidden = Boolean(video.error);
             facts.textContent = video.facts;
             stage.style.setProperty("--shape", video.shape);
             element.classList.toggle("ready", Boolean(video.film));
@@ -200,7 +201,7 @@
         const area = make("div", {className: "area"});
         const more = make("details", {className: "more"}, make("summary", {}));
         const editors = new Map();
-        let selected = null;
+        let selected = null, before = [];
         area.append(giving(role, area));
         root.append(list, place, area, more);
 
@@ -210,7 +211,9 @@
             for (const key of [...editors.keys()]) {
                 if (!keys.includes(key)) editors.delete(key);
             }
-            if (!keys.includes(selected)) selected = keys.at(-1) ?? null;
+            // A video that has just come is shown; else the same one as before, or the last one.
+            selected = keys.find((key) => !before.includes(key)) ?? (keys.includes(selected) ? selected : keys.at(-1) ?? null);
+            before = keys;
             list.replaceChildren(...videos.map((video, index) => {
                 const pick = make("button", {className: "pick", onclick: () => { selected = keys[index]; update(); }},
                     video.picture ? make("img", {src: video.picture, alt: ""}) : make("i"), make("span", {textContent: video.name}));

@@ -25,6 +25,7 @@ PLAYED = {(".mp4", "h264"), (".webm", "vp9")}  # names and codecs that the page 
 PREVIEW_HEIGHT = 480  # pixels
 LOOKS = 5  # frames of the first second in which people are looked for
 PICTURE_WIDTH = 720  # pixels, at most, of the picture in which a person is chosen
+THUMBNAIL_WIDTH = 360  # pixels, at most, of the still picture of a film
 ABOVE = 0.1  # of a person's height: the box begins so far above the topmost landmarks, which are the eyes
 
 
@@ -102,24 +103,30 @@ def first_look(path, begin, end):
     except UserError:
         return Look(b"", None)
     frame, people = max(detect_everyone(early, run=1), key=lambda entry: len(entry[1]))
-    scale = min(1, PICTURE_WIDTH / frame.shape[1])
-    small = cv2.resize(frame, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
-    return Look(cv2.imencode(".jpg", small)[1].tobytes(), _cast(people, frame))
+    return Look(_small(frame, PICTURE_WIDTH), _cast(people, frame))
 
 
-def middle_of_person(film):
-    """(x, y) in percent of the picture: where the person is in the middle of a film, (50, 50) where nobody is seen."""
+def thumbnail(film):
+    """(JPEG bytes of the picture in the middle of a film, (x, y) of the person there in percent of the picture); the
+    middle of the picture where nobody is seen, and b"" where the film can't be read."""
+    middle = 50, 50
     try:
         with VideoReader(film) as reader:
-            middle = (reader.frame_count or 1) // 2
-        with VideoReader(film, start=middle) as reader:
+            count = reader.frame_count or 1
+        with VideoReader(film, start=count // 2) as reader:
             frame = next(iter(reader))
     except (UserError, StopIteration):
-        return 50, 50
+        return b"", middle
     (_, people), = detect_everyone([frame], run=1)
-    cast = _cast(people, frame)
-    return (50, 50) if cast is None else tuple(
-        round(100 * share) for share in np.clip(cast.points[cast.choose("largest")], 0, 1).tolist())
+    if cast := _cast(people, frame):
+        middle = tuple(round(100 * share) for share in np.clip(cast.points[cast.choose("largest")], 0, 1).tolist())
+    return _small(frame, THUMBNAIL_WIDTH), middle
+
+
+def _small(frame, width):
+    """A frame as JPEG bytes, made at most `width` pixels wide."""
+    scale = min(1, width / frame.shape[1])
+    return cv2.imencode(".jpg", cv2.resize(frame, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA))[1].tobytes()
 
 
 def _cast(people, frame):
