@@ -79,16 +79,17 @@ def details(key, summary, content, opened=False):
 
 
 def video_value(key, clip, later):
-    """A chosen video (a Clip) for the script of the page. later: a Later, so what takes time is None at first."""
+    """A chosen video (a Clip) for the script of the page. later: a Later, so what takes time is None at first. The
+    people and their picture are None again after another start was chosen, until they are found there."""
     known = later.get(length_and_facts, clip.path)
     seconds, shape, facts, error = known or (0.0, 1.0, "", "")
-    look = later.get(first_look, clip.path, clip.begin, clip.end) if known and not error else None
-    film = later.get(playable, clip.path) if look else None
+    look = later.get(first_look, clip.path, clip.begin) if known and not error else None
+    film = later.get(playable, clip.path) if known and not error else None
     return {"key": key, "name": clip.path.name, "film": film and url(film), "seconds": round(seconds, 2),
             "shape": round(shape, 3), "facts": facts, "error": error and for_people(error),
             "begin": clip.begin, "end": clip.end,
             "picture": jpeg_url(look.picture) if look and look.picture else None,
-            "people": look.people(clip.person) if look else []}
+            "people": look.people(clip.person) if look else None}
 
 
 @functools.lru_cache(16)
@@ -215,7 +216,7 @@ def phone_panel(address, code):
         return details("phone", "Open it on a phone", "<p>Now this page is for this computer only. To open it on a "
                        "phone in the same network, end it and start it with a password:</p><code>python DanceStudio.py "
                        '--host 0.0.0.0 --password "a secret"</code>')
-    drawing = code.svg_inline(scale=5, border=3, light="#fff")
-    return details("phone", "Open it on a phone", f"<div class=qr>{drawing}</div><p>In the same network, point the "
-                   f"phone's camera at this, or type <b>{html.escape(address)}</b> there. The password is asked for "
-                   "once.</p>")
+    drawing = code.svg_inline(border=3, light="#fff", omitsize=True)
+    return details("phone", "Open it on a phone", f"<div class=qr>{drawing}<p>In the same network, point the phone's "
+                   f"camera at this, or type <b>{html.escape(address)}</b> there. The password is asked for once.</p>"
+                   "</div>")

@@ -107,13 +107,19 @@
             make("span", {}, from, fromHere), make("span", {}, toHere, to)));
         const picture = make("img", {alt: "the people at the beginning"});
         const scene = make("div", {className: "scene"}, picture);
-        const people = make("fieldset", {className: "people"}, make("legend", {textContent: "Whom to follow? Tap one."}), scene);
+        const people = make("fieldset", {className: "people", hidden: true}, make("legend", {textContent: "Whom to follow? Tap one."}), scene);
         const facts = make("p", {className: "quiet"});
         const error = make("p", {className: "error", role: "alert"});
         const element = make("div", {className: "editor"}, stage,
             make("div", {className: "side"}, parts, people, facts, error));
 
+        // While somebody types or drags, what comes from the server must not change what is under the fingers.
+        let editing = false;
+        parts.addEventListener("input", () => { editing = true; });
+        for (const ended of ["change", "focusout"]) parts.addEventListener(ended, () => { editing = false; });
         const show = (begin, finish) => {
+            low.value = begin;
+            high.value = finish;
             const share = (seconds) => `${100 * seconds / (video.seconds || 1)}%`;
             fill.style.left = share(begin);
             fill.style.width = share(finish - begin);
@@ -147,6 +153,7 @@
         };
 
         const drawPeople = () => {
+            if (!video.people) return; // they are looked for; until then, those of before stay
             people.hidden = video.people.length < 2;
             if (people.hidden || JSON.stringify(video.people) === people.dataset.drawn) return;
             people.dataset.drawn = JSON.stringify(video.people);
@@ -182,11 +189,7 @@
             if (moved) player.currentTime = video.begin;
             parts.hidden = !video.film || !video.seconds;
             low.max = high.max = video.seconds;
-            if (!parts.contains(document.activeElement) || document.activeElement.tagName === "BUTTON" || moved) {
-                low.value = video.begin;
-                high.value = end();
-                show(video.begin, end());
-            }
+            if (!editing) show(video.begin, end());
             drawPeople();
         };
         update(first);

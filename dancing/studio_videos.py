@@ -94,10 +94,10 @@ def _preview(path):
     return copy
 
 
-def first_look(path, begin, end):
-    """The Look at that frame of the first second of a part (see Clip) which shows most people."""
+def first_look(path, begin):
+    """The Look at that frame, of the second that follows after `begin` seconds of a video, which shows most people."""
     try:
-        with VideoReader(Clip(path, begin, end)) as reader:
+        with VideoReader(Clip(path, begin)) as reader:
             step = max(1, round(reader.fps / LOOKS))
             early = [frame for number, frame in zip(range(LOOKS * step), reader, strict=False) if number % step == 0]
     except UserError:
