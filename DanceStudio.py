@@ -112,7 +112,7 @@ def page(studio, address=None):
     address: of the page for other machines, or None where they are not let in."""
     import gradio as gr
 
-    later = Later()
+    later, stills = Later(), Later()  # the second one is for the gallery, so that a chosen video need not wait for it
 
     def obey(message):
         """Do what the page's own script asks for; returns what to tell the person, "" if nothing."""
@@ -139,7 +139,7 @@ def page(studio, address=None):
         panels = ["".join(map(job_panel, studio.jobs.of(section))) for section in (LOOKING, DANCING, TRAINING)]
         panels[0] = target_panel(target) if target else panels[0] * bool(studio.target)
         panels[2] += comparisons(target, bool(studio.jobs.of(TRAINING))) if target else ""
-        updates = [*videos, gallery_value(later), *panels, kept_panel(), gr.update(choices=generator_choices(target))]
+        updates = [*videos, gallery_value(stills), *panels, kept_panel(), gr.update(choices=generator_choices(target))]
         return updates, *(gr.skip() if old == new else new for old, new in zip_longest(seen, updates))
 
     def own(kind):

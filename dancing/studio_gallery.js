@@ -13,23 +13,26 @@
         }
     }, {threshold: 0.25});
 
-    const link = (text, address, name) => make("a", {className: "button small", href: address, download: name, textContent: text});
     const title = (dance) => `${dance.target} like ${dance.source}`;
-    const name = (address) => decodeURIComponent(address.split("/").at(-1));
+    const link = (text, address) => make("a", {className: "button small", href: address, textContent: text,
+        download: decodeURIComponent(address.split("/").at(-1))});
 
     // One dance in large, with its files.
     const single = (dance) => {
-        const player = make("video", {src: `${dance.film}#t=0.001`, controls: true, playsInline: true, preload: "metadata", id: "player"});
-        const motion = dance.motion ? link("Motion (BVH, for Blender)", dance.motion, name(dance.motion)) : null;
-        return make("div", {className: "large"}, player, make("p", {}, make("b", {textContent: title(dance)}), make("br"),
-            make("span", {className: "quiet", textContent: `${dance.about}, ${dance.size}`})),
-        make("div", {className: "buttons"}, link("Video (mp4)", dance.result, name(dance.result)),
-            link("Side by side (mp4)", dance.film, name(dance.film)), motion));
+        const player = make("video", {id: "player", src: `${dance.film}#t=0.001`, controls: true, playsInline: true,
+            preload: "metadata"});
+        const motion = dance.motion ? link("Motion (BVH, for Blender)", dance.motion) : null;
+        const words = make("p", {}, make("b", {textContent: title(dance)}), make("br"),
+            make("span", {className: "quiet", textContent: `${dance.about}, ${dance.size}`}));
+        const files = make("div", {className: "buttons"}, link("Video (mp4)", dance.result),
+            link("Side by side (mp4)", dance.film), motion);
+        return make("div", {className: "large"}, player, words, files);
     };
 
     // Two dances in step: the first one leads, the second one follows its time.
     const pair = (dances) => {
-        const films = dances.map((dance) => make("video", {src: `${dance.result}#t=0.001`, playsInline: true, preload: "auto"}));
+        const films = dances.map((dance) => make("video", {src: `${dance.result}#t=0.001`, playsInline: true,
+            preload: "auto"}));
         const [leader, follower] = films;
         follower.muted = true;
         const play = make("button", {className: "small play", textContent: "Play"});
@@ -45,8 +48,8 @@
             const now = longer().currentTime;
             if (!bar.matches(":active")) bar.value = now;
             time.textContent = clock(now);
-            const running = films.some((film) => !film.paused);
-            if (running && films.every((film) => !film.ended) && Math.abs(leader.currentTime - follower.currentTime) > APART) {
+            const running = films.some((film) => !film.paused), ended = films.some((film) => film.ended);
+            if (running && !ended && Math.abs(leader.currentTime - follower.currentTime) > APART) {
                 follower.currentTime = leader.currentTime;
             }
             if (!running && play.textContent === "Pause") play.textContent = "Play";
@@ -67,20 +70,23 @@
         };
         films.forEach((film) => { film.onloadedmetadata = () => { bar.max = length(); }; });
         requestAnimationFrame(tick);
-        return make("div", {className: "large pair"}, make("div", {className: "films"}, ...films.map((film, index) => make(
-            "figure", {}, film, make("figcaption", {}, make("b", {textContent: title(dances[index])}), make("br"),
-                make("span", {className: "quiet", textContent: dances[index].about}))))),
-        make("div", {className: "timebar"}, play, bar, time));
+        const figures = films.map((film, index) => make("figure", {}, film, make("figcaption", {},
+            make("b", {textContent: title(dances[index])}), make("br"),
+            make("span", {className: "quiet", textContent: dances[index].about}))));
+        return make("div", {className: "large pair"}, make("div", {className: "films"}, ...figures),
+            make("div", {className: "timebar"}, play, bar, time));
     };
 
     // A dance in the gallery: its moving picture opens it, and two buttons below compare and delete it.
     const tile = (dance, open, compare) => {
-        const film = make("video", {src: `${dance.result}#t=0.001`, muted: true, loop: true, playsInline: true, preload: "metadata"});
+        const film = make("video", {src: `${dance.result}#t=0.001`, muted: true, loop: true, playsInline: true,
+            preload: "metadata"});
         film.onpointerenter = () => film.play().catch(() => {});
         film.onpointerleave = () => still.matches && film.pause();
         seen.observe(film);
-        const opener = make("button", {className: "open", onclick: open}, film, make("span", {}, make("b", {textContent: title(dance)}),
-            make("span", {className: "quiet", textContent: dance.about}), make("span", {className: "quiet", textContent: dance.size})));
+        const quiet = (text) => make("span", {className: "quiet", textContent: text});
+        const opener = make("button", {className: "open", onclick: open}, film, make("span", {},
+            make("b", {textContent: title(dance)}), quiet(dance.about), quiet(dance.size)));
         opener.setAttribute("aria-label", `Show ${title(dance)}, ${dance.about}`);
         const choice = make("button", {className: "small", textContent: "Compare", onclick: compare});
         const remove = make("button", {className: "small", textContent: "Delete"});
@@ -99,8 +105,9 @@
 
         const draw = () => {
             element.closest("#results").classList.toggle("empty", !dances.length);
-            const large = (compared.length === 2 ? compared : [opened]).flatMap((key) => dances.filter((dance) => dance.key === key));
-            const wanted = large.map((dance) => `${dance.key} ${dance.motion}`).join(); // the motion comes after the film
+            const keys = compared.length === 2 ? compared : [opened];
+            const large = keys.flatMap((key) => dances.filter((dance) => dance.key === key));
+            const wanted = large.map((dance) => `${dance.key} ${dance.motion}`).join(); // the motion comes last
             if (wanted !== shown) {
                 shown = wanted;
                 viewer.replaceChildren(...large.length === 2 ? [pair(large)] : large.map(single));
@@ -124,7 +131,8 @@
                 }
             }
             compared = compared.filter((key) => keys.includes(key));
-            if (!keys.includes(opened) || !before.includes(keys[0])) opened = keys[0] ?? null; // a new dance is shown at once
+            // A new dance is shown at once.
+            if (!keys.includes(opened) || !before.includes(keys[0])) opened = keys[0] ?? null;
             dances.forEach((dance, index) => {
                 if (!tiles.has(dance.key)) {
                     const {key} = dance;
@@ -133,7 +141,8 @@
                         draw();
                         viewer.scrollIntoView({block: "nearest", behavior: "smooth"});
                     }, () => {
-                        compared = compared.includes(key) ? compared.filter((other) => other !== key) : [...compared.slice(-1), key];
+                        const others = compared.filter((other) => other !== key);
+                        compared = compared.includes(key) ? others : [...others.slice(-1), key];
                         draw();
                         if (compared.length === 2) viewer.scrollIntoView({block: "nearest", behavior: "smooth"});
                     }));

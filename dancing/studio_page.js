@@ -31,7 +31,8 @@ studio.tell = (text) => {
     setTimeout(() => told.remove(), 9000);
 };
 
-// A new element. `set`: its properties; those with a dash, and role, are attributes. Children that are null are left out.
+// A new element. `set`: its properties; those with a dash, and role, are attributes. Children that are null are left
+// out.
 studio.make = (tag, set = {}, ...children) => {
     const element = document.createElement(tag);
     for (const [name, value] of Object.entries(set)) {

@@ -30,7 +30,8 @@ SHOWN = 6  # pictures of a target
 AROUND = 0.15  # of a person's size: so much is shown around the person in them
 STATES = {"waiting": "waits for its turn", "stopping": "stopping, keeps what there is"}  # all others are words already
 # What the scripts say to people with a terminal, and what it means on the page. The script's own words are in Details.
-TRANSLATIONS = [(r"^(error|warning): ", ""), (r"'?[^\s']*/([^/\s']+\.\w+)'?", r"“\1”"),
+TRANSLATIONS = [(r"^(error|warning): ", ""), (r"""(['"])(?:[^'"]*/)?([^/]+?\.\w+)\1""", r"“\2”"),
+                (r"[^\s']*data/Dance/studio/(?:[^/\s;:']+/)*", ""),
                 (r"; train (them|it|this one) with: .*|; use: .*", "; press Train"),
                 (r" \((another one: --person|python )[^)]*\)", ""),
                 (r"the one who is (\w+) at its beginning", r"the one who is \1 (choose another one in the picture)"),

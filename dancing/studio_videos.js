@@ -11,15 +11,17 @@
         const form = new FormData();
         for (const file of chosen) form.append("files", file);
         const bar = make("progress", {max: 1, value: 0, "aria-label": "uploading"});
-        const note = make("p", {className: "quiet", textContent: `Uploading ${chosen.map((file) => file.name).join(", ")}`});
-        const row = make("div", {className: "uploading"}, note, bar);
+        const names = chosen.map((file) => file.name).join(", ");
+        const row = make("div", {className: "uploading"},
+            make("p", {className: "quiet", textContent: `Uploading ${names}`}), bar);
         const request = new XMLHttpRequest();
         request.open("POST", "gradio_api/upload");
         request.upload.onprogress = (event) => { bar.value = event.loaded / event.total; };
         request.onloadend = () => {
             row.remove();
             if (request.status === 200) send({do: "upload", role, paths: JSON.parse(request.response)});
-            else studio.tell(request.status === 413 ? "This video is larger than the page takes." : "The upload broke off. Try again.");
+            else if (request.status === 413) studio.tell("This video is larger than the page takes.");
+            else studio.tell("The upload broke off. Try again.");
         };
         area.append(row);
         request.send(form);
@@ -79,7 +81,8 @@
             label.classList.remove("over");
             if (event.dataTransfer.files.length) upload(role, [...event.dataTransfer.files], area);
         };
-        const sample = make("button", {textContent: `Use the sample ${role}`, onclick: () => send({do: "sample", role})});
+        const sample = make("button", {textContent: `Use the sample ${role}`,
+            onclick: () => send({do: "sample", role})});
         const camera = navigator.mediaDevices
             ? make("button", {textContent: "Record with the camera", onclick: () => record(role, area)}) : null;
         return make("div", {className: "giving"}, label, make("div", {className: "buttons"}, sample, camera));
@@ -95,11 +98,12 @@
         const waiting = make("p", {className: "quiet waiting", textContent: "Opening the video …"});
         const stage = make("div", {className: "stage"}, waiting, player);
         stage.style.setProperty("--shape", first.shape);
-        const handle = (name) => make("input", {type: "range", min: 0, step: 0.1, "aria-label": `${name} of the part`});
+        const handle = (name) => make("input", {type: "range", min: 0, step: 0.1,
+            "aria-label": `${name} of the part`});
         const low = handle("Start"), high = handle("End");
         const fill = make("i");
         const slider = make("div", {className: "part"}, fill, low, high);
-        const typed = (name) => make("input", {type: "text", inputMode: "decimal", id: `${id}-${name}`, "aria-label": name});
+        const typed = (name) => make("input", {type: "text", inputMode: "decimal", "aria-label": name});
         const from = typed("Start"), to = typed("End");
         const fromHere = make("button", {className: "small", textContent: "Start here"});
         const toHere = make("button", {className: "small", textContent: "End here"});
@@ -107,7 +111,8 @@
             make("span", {}, from, fromHere), make("span", {}, toHere, to)));
         const picture = make("img", {alt: "the people at the beginning"});
         const scene = make("div", {className: "scene"}, picture);
-        const people = make("fieldset", {className: "people", hidden: true}, make("legend", {textContent: "Whom to follow? Tap one."}), scene);
+        const people = make("fieldset", {className: "people", hidden: true},
+            make("legend", {textContent: "Whom to follow? Tap one."}), scene);
         const facts = make("p", {className: "quiet"});
         const error = make("p", {className: "error", role: "alert"});
         const element = make("div", {className: "editor"}, stage,
@@ -146,7 +151,8 @@
         from.onchange = () => trim(from.value, limit(end()));
         to.onchange = () => trim(video.begin, to.value);
         player.onplay = () => {
-            if (player.currentTime < video.begin - 0.05 || player.currentTime >= end() - 0.05) player.currentTime = video.begin;
+            const outside = player.currentTime < video.begin - 0.05 || player.currentTime >= end() - 0.05;
+            if (outside) player.currentTime = video.begin;
         };
         player.ontimeupdate = () => {
             if (!player.paused && video.end && player.currentTime >= video.end) player.pause();
@@ -161,13 +167,13 @@
             const focused = scene.contains(document.activeElement);
             scene.querySelectorAll("label").forEach((label) => label.remove());
             video.people.forEach((person, index) => {
-                const choice = make("input", {type: "radio", name: `${id}-person`, value: person.point, checked: person.chosen,
-                    onchange: () => send({do: "follow", key, point: person.point})});
+                const choice = make("input", {type: "radio", name: `${id}-person`, value: person.point,
+                    checked: person.chosen, onchange: () => send({do: "follow", key, point: person.point})});
                 choice.setAttribute("aria-label", `Person ${index + 1}`);
                 const label = make("label", {}, choice, make("span", {textContent: index + 1}));
                 const [left, top, width, height] = person.box;
                 Object.assign(label.style, {left: `${left}%`, top: `${top}%`, width: `${width}%`, height: `${height}%`,
-                    zIndex: Math.round(1000 - width * height / 10)}); // of two that overlap, the smaller one is in front
+                    zIndex: Math.round(1000 - width * height / 10)}); // the smaller one of two is in front
                 scene.append(label);
                 if (focused && person.chosen) choice.focus();
             });
@@ -215,11 +221,13 @@
                 if (!keys.includes(key)) editors.delete(key);
             }
             // A video that has just come is shown; else the same one as before, or the last one.
-            selected = keys.find((key) => !before.includes(key)) ?? (keys.includes(selected) ? selected : keys.at(-1) ?? null);
+            const come = keys.find((key) => !before.includes(key));
+            selected = come ?? (keys.includes(selected) ? selected : keys.at(-1) ?? null);
             before = keys;
             list.replaceChildren(...videos.map((video, index) => {
                 const pick = make("button", {className: "pick", onclick: () => { selected = keys[index]; update(); }},
-                    video.picture ? make("img", {src: video.picture, alt: ""}) : make("i"), make("span", {textContent: video.name}));
+                    video.picture ? make("img", {src: video.picture, alt: ""}) : make("i"),
+                    make("span", {textContent: video.name}));
                 pick.setAttribute("aria-pressed", keys[index] === selected);
                 const drop = make("button", {className: "drop-it", textContent: "✕", title: "Take another one",
                     onclick: () => send({do: "remove", key: video.key})});

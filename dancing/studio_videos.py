@@ -72,7 +72,7 @@ def playable(path):
     it, a smaller copy, which is made once."""
     try:
         return str(path if _is_played(path) else _preview(path))
-    except UserError:  # it is no video; the panel below the player says so
+    except (OSError, UserError):  # it is no video, or it was deleted meanwhile; the page says so beside the player
         return str(path)
 
 

@@ -43,7 +43,7 @@ class Studio:
     @property
     def sources(self):
         """{key: Clip} of the sources."""
-        return {key: clip for key, clip in self.videos.items() if key != TARGET}
+        return {key: clip for key, clip in list(self.videos.items()) if key != TARGET}
 
     def obey(self, message):
         """Do what a browser's message says: a dict with the name of a wish ("do") and what belongs to it."""
@@ -53,7 +53,7 @@ class Studio:
             words = dict(message)
             wish = wishes[words.pop("do")]
             return wish(**words)
-        except (KeyError, TypeError, ValueError):
+        except (AttributeError, KeyError, TypeError, ValueError):
             raise UserError("This page is out of date. Load it again.") from None
 
     def _upload(self, role, paths):
@@ -76,14 +76,20 @@ class Studio:
             self.videos[f"source-{self._count}"] = clip
 
     def _look(self, clip):
+        self._stop_looking()
         self.videos[TARGET] = clip
-        for job in self.jobs.of(LOOKING):  # what is found about an earlier choice is not wanted any more
+        self.jobs.add(LOOKING, f"Looking at {clip.path.name}", ["VideoSkeleton.py", clip.path, *clip.words()])
+
+    def _stop_looking(self):
+        """What is found about an earlier target is not wanted any more."""
+        for job in self.jobs.of(LOOKING):
             self.jobs.stop(job.number)
         self.jobs.clear(LOOKING)
-        self.jobs.add(LOOKING, f"Looking at {clip.path.name}", ["VideoSkeleton.py", clip.path, *clip.words()])
 
     def remove(self, key):
         """Choose a video no longer. Its file stays."""
+        if key == TARGET:
+            self._stop_looking()
         self.videos.pop(key, None)
 
     def _change(self, key, clip):

@@ -290,8 +290,12 @@ def test_scripts_speak_of_flags_and_the_page_of_buttons():
             "“two.mp4” shows 2 people; following the one who is left (choose another one in the picture)",
             "error: nobody is seen in that part of 'a/two.mp4'; choose another --from and --to":
             "Nobody is seen in that part of “two.mp4”; choose another part",
-            "error: there are no trained weights at data/Dance/me/GenGAN.pth; train them with: python GenGAN.py --x":
-            "There are no trained weights at “GenGAN.pth”; press Train",
+            "error: there are no trained weights at /a/data/Dance/studio/me-1/GenGAN.pth; train them with: python x.py":
+            "There are no trained weights at GenGAN.pth; press Train",
+            "warning: \"/a/data/Dance/studio/uploads/0c/mum's dance.mov\" is damaged in places; going on":
+            "“mum's dance.mov” is damaged in places; going on",
+            "error: can't write /a/data/Dance/studio/dances/a b.mp4: No space left on device; name another file":
+            "Can't write a b.mp4: No space left on device; name another file",
             "error: GEN_TYPE 4 learns nothing": "“GAN” learns nothing"}
     for line, words in said.items():
         assert for_people(line) == words

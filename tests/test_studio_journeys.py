@@ -66,7 +66,7 @@ def tab(browser, port):
         contexts.append(browser.new_context(**options))
         contexts[-1].on("request", lambda request: browser.requests.append(request.url))
         page = contexts[-1].new_page()
-        page.set_default_timeout(25000)
+        page.set_default_timeout(60000)
         page.goto(f"http://127.0.0.1:{port}/")
         page.locator("#target .own > *").first.wait_for(state="attached")
         page.wait_for_timeout(1500)  # the first refresh of the tab takes so long
