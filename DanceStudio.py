@@ -1,244 +1,189 @@
-"""A page in the browser that does the whole job without a terminal: target, source, generator, dance.
+"""A page in the browser that does the whole job without a terminal: target, sources, dance, results.
 
     pip install -r requirements-page.txt
     python DanceStudio.py                                       # then open http://127.0.0.1:7860; Ctrl-C ends it
-    python DanceStudio.py --host 0.0.0.0 --password "a secret"  # other machines may open it too, with the password
+    python DanceStudio.py --host 0.0.0.0 --password "a secret"  # a phone may open it too, with the password
 
 The page computes nothing itself: each button queues the command line of a script (common/jobs.py), and the page shows
-that command line and what the script prints. All tabs show the same, and closing one stops nothing. A Stop button does
-what Ctrl-C does in a terminal. Uploads, the weights of each target, and the dances are in data/Dance/studio."""
+how far it is. All tabs show the same, and closing one stops nothing. A Stop button does what Ctrl-C does in a terminal.
+Uploads, the weights of each target, and the dances are in data/Dance/studio; the page shows their sizes and deletes
+them. What a tab shows comes as values from `refresh`, and what a person does there goes to `Studio.obey`
+(dancing/studio_work.py)."""
 
-import hashlib
-import hmac
 import os
 import signal
 import time
-from dataclasses import replace
+from contextlib import contextmanager
 from functools import lru_cache, partial
 from itertools import zip_longest
-from pathlib import Path
 
 from common.command_line import Parser, UserError, positive, refuse_other_hosts, require_packages, run, writable_folder
-from common.files import shorten
-from common.jobs import Jobs
-from common.paths import DANCE, SAMPLE_SOURCE, SAMPLE_TARGET
+from common.door import Door, address_for_others, qr_code
 from dancing.generators import GENERATORS
-from dancing.studio_page import CSS, HEAD, img, job_panel, source_panel, target_panel
-from dancing.studio_videos import PREVIEWS, first_people, playable, with_part
-from motion.extraction import content_sha256
-from video.clip import SIDES, Clip
-from video.film import part_of
+from dancing.studio_files import DANCES, PREVIEWS, UPLOADS
+from dancing.studio_page import (
+    CSS,
+    DOOR,
+    comparison,
+    for_people,
+    gallery_value,
+    head,
+    job_panel,
+    kept_panel,
+    phone_panel,
+    target_panel,
+    video_value,
+)
+from dancing.studio_videos import Later
+from dancing.studio_work import (
+    DANCING,
+    LOOKING,
+    MINUTES,
+    SAMPLES,
+    TARGET,
+    TRAINING,
+    Studio,
+    before_after_path,
+    checkpoint_path,
+)
 from VideoSkeleton import VideoSkeleton
 
 LOCAL = ("127.0.0.1", "localhost")  # the names of this machine for itself
 PROXIES = [name for kind in ("http", "https", "all") for name in (f"{kind}_proxy", f"{kind}_proxy".upper())]
-LONGEST_STEM = 70  # bytes that the name of a video takes in the names of its dances and weights
-MINUTES = 5  # the length of a training that the page proposes
-STUDIO, UPLOADS, DANCES = (DANCE / "studio" / folder for folder in ("", "uploads", "dances"))
-SAMPLES = {"target": SAMPLE_TARGET, "source": SAMPLE_SOURCE}
 ORDER = (5, 1, 3, 4, 2)  # the GEN_TYPEs as the page lists them, the best ones first
-SECTIONS = {1: ("Target", "Who is to be seen: the whole body, the camera still, half a minute or more of movement."),
-            2: ("Source", "The dance: the whole body in the picture."),
-            3: ("Generator", "How the picture is made. Training goes on where it stopped; Stop keeps the best so far."),
-            4: ("Dance", "The target dances like the source. The film is marked as synthetic.")}
+CONSENT = "The people in both videos are me, or have agreed to this."
+QUALITIES = {"Full": False, "Faster": True}  # whether to draw on a smaller canvas
 load_target = lru_cache(4)(VideoSkeleton.load)
-
-
-class Studio:
-    """The two chosen videos, as Clips, and the queue of jobs, which all tabs share. warn: shows a person a sentence."""
-
-    def __init__(self, warn):
-        self.videos, self.jobs, self._warn = dict.fromkeys(SAMPLES), Jobs(), warn
-
-    def choose(self, role, clip):
-        """Take a Clip, or None for no video, as "target" or "source"; a target's poses are found at once."""
-        if clip and role == "target":
-            self.jobs.add(1, f"Looking at {clip.path.name}", ["VideoSkeleton.py", clip.path, *clip.words()])
-        self.videos[role] = clip
-
-    def trim(self, role, begin, end):
-        """Take another part of the chosen video; begin, end: texts such as "1:05", or "" for none."""
-        if clip := self.videos[role]:
-            try:
-                part = with_part(clip, begin, end)
-            except UserError as error:
-                return self._warn(f"{error}.")
-            if (part.begin, part.end) != (clip.begin, clip.end):
-                self.choose(role, part)
-
-    def follow(self, role, person):
-        """Follow another person of the chosen video; see Clip.person."""
-        clip = self.videos[role]
-        if clip and person and person != clip.person:
-            self.choose(role, replace(clip, person=person))
-
-    def train(self, gen_type, minutes):
-        """Queue a training on the target, which goes on where an earlier one has stopped by the time it starts."""
-        entry, target = GENERATORS[gen_type], self.videos["target"]
-        if not entry.trainer or not target:
-            return self._warn("Choose a target in step 1 first, and a generator that can be trained.")
-        path = checkpoint_path(target, gen_type)
-        words = [*entry.trainer, "--target", target.path, *target.words("target-"), "--checkpoint", path,
-                 "--minutes", f"{minutes or MINUTES:g}", "--epochs", "1000000"]  # so many that the minutes end it
-        last, samples = path.with_name(f"{path.stem}-last.pth"), path.with_name(f"{path.stem}-samples.png")
-        self.jobs.add(3, f"Training {entry.title}", lambda: words + ["--resume"] * last.exists(), samples)
-
-    def dance(self, gen_type, agreed):
-        """Queue the dance of the target like the source, with the weights that there are by the time it starts."""
-        entry, target, source = GENERATORS[gen_type], *self.videos.values()
-        if not agreed or not target or not source:
-            return self._warn("Choose a target and a source in steps 1 and 2 first, and confirm that the people have "
-                              "agreed.")
-        names = (shorten(clip.path.stem, LONGEST_STEM) for clip in (target, source))
-        name = f"{entry.name}-{'-like-'.join(names)}-{time.strftime('%Y%m%d-%H%M%S')}"
-        film, result, motion = dance_files(DANCES / f"{name}.mp4")
-        words = ["DanceDemo.py", "--no-window", "--gen-type", str(gen_type), "--source", source.path, *source.words(),
-                 "--target", target.path, *target.words("target-"), "--output", film, "--result", result,
-                 "--motion", motion]
-        path = checkpoint_path(target, gen_type)  # where weights are needed and missing, the demo says so
-        self.jobs.add(4, f"Dancing with {entry.title}", lambda: words + ["--checkpoint", path] * (
-            path.exists() or not entry.works_untrained), part_of(film))
-
-
-def dance_files(film):
-    """The files of a dance: the film of source and result side by side, the film of the result alone, the motion."""
-    return film, film.with_name(f"{film.stem}-result.mp4"), film.with_suffix(".bvh")
-
-
-@lru_cache(64)
-def checkpoint_path(clip, gen_type):
-    """Where the page keeps the weights of a generator for the target that a Clip shows."""
-    key = content_sha256(clip.path)
-    if clip.words():  # another part or person is another target
-        key = hashlib.sha256(" ".join([key, *clip.words()]).encode()).hexdigest()
-    return STUDIO / f"{shorten(clip.path.stem, LONGEST_STEM)}-{key[:16]}" / f"{GENERATORS[gen_type].name}.pth"
 
 
 @lru_cache(64)
 def training_state(path, changed, network, target):
     """One line on the checkpoint at `path`. changed: when it was written, so that a newer one is read again."""
-    from learning.checkpoint import helped, load_checkpoint  # imports torch, which takes seconds
+    from learning.checkpoint import gain, helped, load_checkpoint  # imports torch, which takes seconds
 
     try:
-        state = load_checkpoint(path, network, "Train, below", target)
-        if not helped(state["held_out"]):
-            return "● trained on this target, but frames kept aside look hardly better with it, so it works without"
-        return f"● trained on this target: {state['step']} steps, {state['held_out']['psnr']:.1f} dB on held-out frames"
+        state = load_checkpoint(path, network, "Train", target)
     except UserError as error:
-        return f"○ {error}"
+        return f"○ {for_people(str(error))}"
+    held_out = state["held_out"]
+    if held_out.get("untrained") is None:
+        return f"● trained on this target: {state['step']} steps, {held_out['psnr']:.1f} dB on frames kept aside"
+    if helped(held_out):
+        return f"● trained on this target: frames kept aside look {gain(held_out):.0%} more like the real ones"
+    return "● trained on this target, but frames kept aside look hardly better, so the warp without it is kept"
+
+
+def generator_states(target):
+    """{GEN_TYPE: one line on its training}. target: a VideoSkeleton, or None where there is nothing to say."""
+    states = {}
+    for gen_type, entry in GENERATORS.items():
+        path = checkpoint_path(target.clip, gen_type) if target and entry.trainer else None
+        if not entry.trainer:
+            states[gen_type] = "● nothing to train"
+        elif path and path.exists():
+            states[gen_type] = training_state(path, path.stat().st_mtime, entry.network, target)
+        else:
+            works = ", works all the same" if entry.works_untrained else ""
+            states[gen_type] = f"○ not trained on this target yet{works}" if path else ""
+    return states
 
 
 def generator_choices(target=None):
     """[(label, GEN_TYPE)] of all generators. target: a VideoSkeleton, or None where no training state is known."""
-    choices = []
+    states = generator_states(target)
+    return [(f"{GENERATORS[number].title}{' (recommended)' * (number == ORDER[0])}\n{GENERATORS[number].sentence}\n"
+             f"{states[number]}".rstrip(), number) for number in ORDER]
+
+
+def comparisons(target, opened):
+    """What the trainings on a target (VideoSkeleton) have brought; a picture that is older than its weights is not
+    shown, because a training has gone on since then. opened: whether that is open at first."""
+    states, shown = generator_states(target), ""
     for gen_type in ORDER:
-        entry, state = GENERATORS[gen_type], ""
-        if not entry.trainer:
-            state = "\n● nothing to train"
-        elif target:
-            path = checkpoint_path(target.clip, gen_type)
-            state = "\n" + (training_state(path, path.stat().st_mtime, entry.network, target) if path.exists() else
-                            f"○ not trained on this target yet{', works all the same' * entry.works_untrained}")
-        choices.append((f"{entry.title}\n{entry.sentence}{state}", gen_type))
-    return choices
+        path = checkpoint_path(target.clip, gen_type)
+        picture = before_after_path(path)
+        if picture.exists() and path.exists() and picture.stat().st_mtime >= path.stat().st_mtime:
+            shown += comparison(GENERATORS[gen_type].title, states[gen_type].lstrip("●○ "), picture, opened)
+    return shown
 
 
-def finished_dances():
-    """[(label, path of the film)] of the dances that are complete, the newest first."""
-    films = sorted((film.stat().st_mtime, film) for film in DANCES.glob("*.mp4") if dance_files(film)[1].exists())
-    return [(f"{time.strftime('%d %b, %H:%M', time.localtime(when))} · {film.stem[:-16]}", str(film))
-            for when, film in reversed(films)]
-
-
-def page(studio):
-    """The page, as Gradio's Blocks. Its callbacks run in the server; `refresh` is called every second by each tab."""
+def page(studio, address=None):
+    """The page, as Gradio's Blocks. Its callbacks run in the server; `refresh` is called every second by each tab.
+    address: of the page for other machines, or None where they are not let in."""
     import gradio as gr
 
-    def choose(role, path):
-        """Take the video at `path`, or none, and return what `controls` returns."""
-        studio.choose(role, Clip(Path(path)) if path else None)
-        return controls(role)
+    later, stills = Later(), Later()  # the second one is for the gallery, so that a chosen video need not wait for it
 
-    def controls(role):
-        """What is shown of a chosen video: the film for its player, and the limits of its part."""
-        clip = studio.videos[role]
-        return playable(clip.path) if clip else None, *(f"{limit:g}" if limit else "" for limit in (
-            clip and clip.begin, clip and clip.end))
+    def obey(message):
+        """Do what the page's own script asks for; returns what to tell the person, "" if nothing."""
+        try:
+            studio.obey(message)
+        except UserError as error:
+            return for_people(str(error))
+        return ""
 
-    def people(clip):
-        """Updates of the picture of the people in a Clip, and of the choice among them, where there are several."""
-        picture, points = first_people(replace(clip, person=SIDES[-1])) if clip else (None, [])
-        several = len(points) > 1
-        choices = [(f"Person {number}", point) for number, point in enumerate(points, 1)]
-        value = clip.person if clip and clip.person in points else None
-        return (img(picture, 720, "the people, numbered") if several else "",
-                gr.update(choices=choices, value=value, visible=several))
-
-    def show(film):
-        """Show a finished dance and offer its files; nothing for any other path that a browser may send."""
-        paths = dance_files(Path(film)) if film in dict(finished_dances()).values() else ()
-        film, result, motion = [str(path) if path.exists() else None for path in paths] or [None] * 3
-        return film, *(gr.DownloadButton(value=path, visible=bool(path)) for path in (result, film, motion))
+    def asked(work, *arguments):
+        """Do what a button asks for, and show the person why it can't be done."""
+        try:
+            work(*arguments)
+        except UserError as error:
+            gr.Warning(str(error), title="One thing first")
 
     def refresh(seen):
         """What has changed since this tab was last updated. seen: the updates that it was given then, [] at first."""
-        (video, source), films = studio.videos.values(), finished_dances()
-        jobs = [studio.jobs.current(number) for number in SECTIONS]
-        target = load_target(video) if video and jobs[0][-1].state == "done" else None
-        panels = ["".join(map(job_panel, current)) for current in jobs]
-        panels[0] = panels[0] * bool(video) + (target_panel(target) if target else "")
-        panels[1] = source_panel(source) if source else ""
-        updates = [*panels, *people(video), *people(source), gr.update(choices=generator_choices(target)),
-                   gr.update(choices=films, value=films[0][1] if films else None), gr.update(visible=bool(films)),
-                   *(gr.update(visible=not all(job.is_over for job in current)) for current in jobs)]
+        looking = studio.jobs.of(LOOKING)
+        known = studio.target and looking and looking[-1].state == "done"
+        target = load_target(studio.target) if known else None
+        videos = [[video_value(key, clip, later) for key, clip in chosen] for chosen in (
+            [(TARGET, studio.target)] * bool(studio.target), studio.sources.items())]
+        panels = ["".join(map(job_panel, studio.jobs.of(section))) for section in (LOOKING, DANCING, TRAINING)]
+        panels[0] = target_panel(target) if target else panels[0] * bool(studio.target)
+        panels[2] += comparisons(target, bool(studio.jobs.of(TRAINING))) if target else ""
+        updates = [*videos, gallery_value(stills), *panels, kept_panel(), gr.update(choices=generator_choices(target))]
         return updates, *(gr.skip() if old == new else new for old, new in zip_longest(seen, updates))
 
-    panels, stops, players, crowds = [], [], {}, []
+    def own(kind):
+        """A part of the page that its own script draws, from its value; see dancing/studio_page.js."""
+        return gr.HTML([], html_template="<div class=own></div>", elem_id=kind,
+                       js_on_load=f"studio.draw.{kind}(element, props, watch)")
+
+    @contextmanager
+    def step(number, title, text):
+        """One step of the way, as a card."""
+        with gr.Column(elem_classes="card"):
+            gr.HTML(f"<h2><i>{number}</i>{title}</h2><p class=quiet>{text}</p>")
+            yield
+
     with gr.Blocks(title="Dance like them", analytics_enabled=False) as blocks:
         gr.HTML("<h1>Dance like them</h1><p class=quiet>Two videos in, one video out. Nothing leaves this machine.</p>")
-        for number, (title, text) in SECTIONS.items():
-            with gr.Column(elem_classes="card"):
-                gr.HTML(f"<h2><i>{number}</i>{title}</h2><p class=quiet>{text}</p>")
-                role = title.lower()
-                if role in SAMPLES:
-                    video = gr.Video(sources=["upload", "webcam"], show_label=False, elem_id=role,
-                                     webcam_options=gr.WebcamOptions(mirror=False))
-                    with gr.Row():
-                        limits = [gr.Textbox(label=label, placeholder=hint, max_lines=1, elem_id=f"{role}-{label[:5]}")
-                                  for label, hint in (("Start", "0:00"), ("End", "to the end"))]
-                    outputs = players[role] = [video, *limits]
-                    gr.on([video.upload, video.stop_recording, video.clear], partial(choose, role), video, outputs)
-                    gr.on([event for limit in limits for event in (limit.submit, limit.blur)],
-                          partial(studio.trim, role), limits)
-                    crowds += [gr.HTML(elem_classes="crowd"), gr.Radio(
-                        [], label="Whom to follow; if none is chosen, the largest one", visible=False,
-                        elem_id=f"{role}-person")]
-                    crowds[-1].input(partial(studio.follow, role), crowds[-1])
-                    label, act, inputs = f"Use the sample {role}", partial(choose, role, SAMPLES[role]), None
-                elif title == "Generator":
-                    generator = gr.Radio(generator_choices(), value=ORDER[0], show_label=False, elem_classes="choices")
+        gr.HTML(phone_panel(address, address and qr_code(address)), elem_id="phone")
+        bus = gr.HTML("", js_on_load="studio.connect(server, () => trigger('input'))", server_functions=[obey],
+                      elem_id="bus")
+        with step(1, "Target", "Who is to be seen: the whole body, a still camera, half a minute or more of movement."):
+            target, looks = own("target"), gr.HTML()
+        with step(2, "Source", "The dance: the whole body in the picture. Give several, and each is danced."):
+            sources = own("source")
+        with step(3, "Dance", "The target dances like the source. The film is marked as synthetic."):
+            agreed = gr.Checkbox(label=CONSENT)
+            dance = gr.Button("Dance", variant="primary")
+            dances = gr.HTML()
+            with gr.Accordion("Ways of drawing, quality, training", open=False):
+                generator = gr.Radio(generator_choices(), value=ORDER[0], label="How the picture is made",
+                                     elem_classes="choices")
+                quality = gr.Radio(list(QUALITIES), value="Full", label="Quality",
+                                   info="“Faster” draws the warp with fewer pixels, for slow computers.")
+                with gr.Row(elem_classes="training"):
                     minutes = gr.Number(MINUTES, label="Minutes of training", minimum=0.05, maximum=24 * 60)
-                    label, act, inputs, outputs = "Train", studio.train, [generator, minutes], None
-                else:
-                    agreed = gr.Checkbox(label="The people in both videos are me, or have agreed to this.")
-                    label, act, inputs, outputs = "Dance", studio.dance, [generator, agreed], None
-                with gr.Row():
-                    gr.Button(label, variant="primary" if inputs else "secondary").click(act, inputs, outputs)
-                    stops.append(gr.Button("Stop", visible=False, elem_id=f"stop{number}"))
-                    stops[-1].click(partial(studio.jobs.stop, number))
-                panels.append(gr.HTML())
-        with gr.Column(elem_classes="card", visible=False) as finished:
-            gr.HTML("<h2>Results</h2>")
-            earlier = gr.Dropdown([], show_label=False)
-            player = gr.Video(show_label=False, interactive=False, buttons=[], elem_id="player")
-            with gr.Row():
-                files = ("Video (mp4)", "Side by side (mp4)", "Motion (BVH, for Blender)")
-                downloads = [gr.DownloadButton(name, size="sm") for name in files]
-        earlier.change(show, earlier, [player, *downloads])
-        for role in SAMPLES:
-            blocks.load(partial(controls, role), outputs=players[role])
-        shown = [gr.State([]), *panels, *crowds, generator, earlier, finished, *stops]
-        gr.on([blocks.load, gr.Timer(1).tick], refresh, shown[0], shown, show_progress="hidden")
+                    train = gr.Button("Train")
+            trainings = gr.HTML()
+        with gr.Column(elem_classes="card", elem_id="results"):
+            gallery = own("gallery")
+        kept = gr.HTML(elem_id="kept")
+        dance.click(lambda kind, yes, how: asked(studio.dance, kind, yes, QUALITIES[how]), [generator, agreed, quality])
+        train.click(partial(asked, studio.train), [generator, minutes])
+        shown = [gr.State([]), target, sources, gallery, looks, dances, trainings, kept, generator]
+        gr.on([blocks.load, gr.Timer(1).tick, bus.input, dance.click, train.click], refresh, shown[0], shown,
+              show_progress="hidden")
     return blocks
 
 
@@ -246,14 +191,15 @@ def main():
     parser = Parser(__doc__)
     parser.add_argument("--host", default=LOCAL[0], help="address to listen on; any other one needs --password")
     parser.add_argument("--port", type=positive(int), default=7860, help="port to listen on")
-    parser.add_argument("--password", help="password that the page asks for, with any user name")
+    parser.add_argument("--password", help="password that the page asks each browser for, once")
     parser.add_argument("--upload-limit", type=positive(float), default=2000.0, metavar="MB", help="of one video")
     args = parser.parse_args()
     if args.host not in LOCAL and not args.password:
         raise UserError(f"--host {args.host} lets other machines in; give a --password for them")
-    require_packages("gradio", file="requirements-page.txt")
-    writable_folder(DANCES)
-    writable_folder(PREVIEWS)
+    require_packages("gradio", "segno", file="requirements-page.txt")
+    for folder in (DANCES, PREVIEWS, UPLOADS):
+        writable_folder(folder)
+    others = args.host not in LOCAL and address_for_others(args.host)
     refuse_other_hosts({args.host, *LOCAL})
     for name in PROXIES:  # Gradio asks its own page whether it is there, which no proxy can answer
         os.environ.pop(name, None)
@@ -264,17 +210,21 @@ def main():
 
     gr.set_static_paths([DANCES, PREVIEWS, *SAMPLES.values()])  # besides these, only uploaded files are served
     hosts = LOCAL if args.host in LOCAL else ["*"]  # a request by another name of this machine gets no answer
-    check = args.password and (lambda _, password: hmac.compare_digest(password.encode(), args.password.encode()))
+    guards = [Middleware(TrustedHostMiddleware, hosts)]
+    if args.password:
+        guards.append(Middleware(Door, args.password, DOOR.read_text(encoding="utf-8")))
     theme = gr.themes.Default(primary_hue="teal", neutral_hue="slate", font=["system-ui", "sans-serif"])
     theme.set(body_text_color_subdued="*neutral_600", checkbox_border_color_dark="*neutral_400")
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that the jobs are ended then, too
-    studio = Studio(gr.Warning)
+    studio, address = Studio(), f"http://{others}:{args.port}" if others else None
     try:
-        page(studio).launch(server_name=args.host, server_port=args.port, auth=check, share=False, quiet=True,
-                            max_file_size=round(args.upload_limit * 1e6), prevent_thread_lock=True, ssr_mode=False,
-                            footer_links=[], run_history=False, theme=theme, css_paths=CSS, head=HEAD,
-                            app_kwargs={"middleware": [Middleware(TrustedHostMiddleware, hosts)]})
-        print(f"the page is at http://{args.host}:{args.port} (Ctrl-C ends it)", flush=True)
+        page(studio, address).launch(server_name=args.host, server_port=args.port, share=False, quiet=True,
+                                     max_file_size=round(args.upload_limit * 1e6), prevent_thread_lock=True,
+                                     ssr_mode=False, footer_links=[], run_history=False, theme=theme, css_paths=CSS,
+                                     head=head(), app_kwargs={"middleware": guards})
+        print(f"the page is at {address or f'http://{args.host}:{args.port}'} (Ctrl-C ends it)", flush=True)
+        if address:
+            qr_code(address).terminal(compact=True)
         while True:
             time.sleep(1)
     except OSError:

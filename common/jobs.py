@@ -2,6 +2,7 @@
 
 The page (DanceStudio.py) shows them. They belong to its server, not to a tab of the browser."""
 
+import itertools
 import os
 import re
 import signal
@@ -21,16 +22,17 @@ PROGRESS = re.compile(r"(?:(?P<what>.*?): +)?(?:\d+%\|.*\| )?(?P<done>\d+)(?:/(?
 class Job:
     """One command line and what is known of its process.
 
-    section: of the page; title: for people; words: the command line without "python", strings and Paths inside the
-    project, or a function that returns them when the job starts; picture: a file that grows while it runs. state:
-    "waiting", "running", "stopping", and at the end "done", "stopped" or "failed". progress: the named groups of
+    number: its name in the list of jobs; section: of the page; title: for people; words: the command line without
+    "python", strings and Paths inside the project, or a function that returns them when the job starts, and [] where
+    there is nothing left to do by then; picture: a file that grows while it runs. state: "waiting", "running",
+    "stopping", and at the end "done", "stopped" or "failed". progress: the named groups of
     PROGRESS in the last bar, {} before the first one. curves: {name of a loss: list of floats}. messages: the lines of
     warning and error; where the job failed without such an error, the last line that it printed."""
 
     _lock = threading.Lock()  # held while a job starts or is stopped, so that never both happen at once
 
-    def __init__(self, section, title, words, picture=None):
-        self.section, self.title, self._words, self.picture = section, title, words, picture
+    def __init__(self, number, section, title, words, picture=None):
+        self.number, self.section, self.title, self._words, self.picture = number, section, title, words, picture
         self.state, self.progress, self.curves, self.messages = "waiting", {}, {}, []
         self.process, self._last_line = None, ""
 
@@ -50,6 +52,9 @@ class Job:
             if self.state != "waiting":
                 return
             self._words, self.state = self.words, "running"
+            if not self._words:
+                self.state = "done"
+                return
             try:  # in a session of its own, because Ctrl-C in the server's terminal would reach it besides `stop`
                 self.process = Popen([sys.executable, "-X", "utf8", *self._words], cwd=ROOT, stdin=DEVNULL, stdout=PIPE,
                                      stderr=STDOUT, encoding="utf-8", errors="replace", start_new_session=True,
@@ -95,23 +100,34 @@ class Jobs:
     """A list of jobs, of which one runs at a time, in the order in which they were added."""
 
     def __init__(self):
-        self._all, self._thread = [], ThreadPoolExecutor(1)
+        self._all, self._thread, self._numbers = [], ThreadPoolExecutor(1), itertools.count(1)
 
     def add(self, section, title, words, picture=None):
         """Queue a new Job and return it; the arguments are those of Job."""
-        self._all.append(job := Job(section, title, words, picture))
+        self._all.append(job := Job(next(self._numbers), section, title, words, picture))
         self._thread.submit(job.run)
         return job
 
-    def current(self, section):
-        """The jobs of a section that are not over, or else its last one, as a list."""
-        own = [job for job in self._all if job.section == section]
-        return [job for job in own if not job.is_over] or own[-1:]
+    def of(self, section):
+        """The jobs of a section, those that are over included, as a list in their order."""
+        return [job for job in self._all if job.section == section]
 
-    def stop(self, section):
-        """Stop the first current job of a section, which is the running one if any of them runs."""
-        for job in self.current(section)[:1]:
-            job.stop()
+    def clear(self, section):
+        """Forget the jobs of a section that are over."""
+        self._all = [job for job in self._all if job.section != section or not job.is_over]
+
+    def stop(self, number):
+        """Stop the job of that number; nothing happens where there is none."""
+        for job in self._all:
+            if job.number == number:
+                job.stop()
+
+    def using(self, path):
+        """The title of a job that is not over and whose command line names `path`, a Path in the project, or a file in
+        that folder; None where there is none."""
+        name = path.relative_to(ROOT).as_posix()
+        return next((job.title for job in self._all if not job.is_over and
+                     any(word == name or str(word).startswith(f"{name}/") for word in job.words)), None)
 
     def close(self):
         """Stop all jobs, the last one first, so that no waiting job starts, and kill the running one after 30 s."""

@@ -1,8 +1,9 @@
-"""What the page shows of a chosen video: a film that every browser plays, and the people of its first second."""
+"""What the page shows of a chosen video: a film that every browser plays, its length, and the people of its first
+second. Finding that out takes seconds, so a thread of its own does it (`Later`)."""
 
-import functools
 from argparse import ArgumentTypeError
-from dataclasses import replace
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -13,8 +14,9 @@ from common.paths import DANCE
 from motion.detector import detect_everyone
 from motion.extraction import content_sha256
 from motion.following import Cast
-from video.clip import SIDES, Clip, time
-from video.decoding import open_video
+from motion.track import frame_rate
+from video.clip import Clip, time
+from video.decoding import open_video, read_index
 from video.film import VideoWriter
 from VideoReader import VideoReader
 
@@ -22,7 +24,47 @@ PREVIEWS = DANCE / "studio" / "previews"
 PLAYED = {(".mp4", "h264"), (".webm", "vp9")}  # names and codecs that the page plays as they are, on every browser
 PREVIEW_HEIGHT = 480  # pixels
 LOOKS = 5  # frames of the first second in which people are looked for
-COLOURS = [(148, 13, 148), (0, 110, 0), (200, 60, 0), (0, 60, 220)]  # BGR, of the boxes around people
+PICTURE_WIDTH = 720  # pixels, at most, of the picture in which a person is chosen
+THUMBNAIL_WIDTH = 360  # pixels, at most, of the still picture of a film
+ABOVE = 0.1  # of a person's height: the box begins so far above the topmost landmarks, which are the eyes
+
+
+class Later:
+    """Calls functions in a thread of its own, one after the other, and keeps what they return."""
+
+    def __init__(self):
+        self._thread, self._known = ThreadPoolExecutor(1), {}
+
+    def get(self, function, *arguments):
+        """What `function` returns for these arguments, or None until that is known."""
+        asked = function, arguments
+        if asked not in self._known:
+            self._known[asked] = self._thread.submit(function, *arguments)
+        return self._known[asked].result() if self._known[asked].done() else None
+
+
+@dataclass(frozen=True, eq=False)
+class Look:
+    """What a part of a video shows at its beginning. picture: JPEG bytes, or b"" where the video can't be read. cast:
+    the people in that picture (motion.following.Cast), or None where nobody is seen."""
+
+    picture: bytes
+    cast: Cast | None
+
+    def people(self, person):
+        """[{box, point, chosen}] from left to right; box: left, top, width and height in percent of the picture; point:
+        as Clip.person takes it; chosen: whether `person` (see Clip) names that one."""
+        if self.cast is None:
+            return []
+        chosen, people = self.cast.choose(person), []
+        for number, (box, point) in enumerate(zip(self.cast.boxes.tolist(), self.cast.points, strict=True)):
+            left, top, right, bottom = box
+            top -= ABOVE * (bottom - top)
+            left, top, right, bottom = (round(100 * min(1, max(0, side)), 1) for side in (left, top, right, bottom))
+            people.append({"box": [left, top, round(right - left, 1), round(bottom - top, 1)],
+                           "point": ",".join(f"{share:.3f}" for share in np.clip(point, 0, 1)),
+                           "chosen": number == chosen})
+        return people
 
 
 def playable(path):
@@ -30,7 +72,7 @@ def playable(path):
     it, a smaller copy, which is made once."""
     try:
         return str(path if _is_played(path) else _preview(path))
-    except UserError:  # it is no video; the panel below the player says so
+    except (OSError, UserError):  # it is no video, or it was deleted meanwhile; the page says so beside the player
         return str(path)
 
 
@@ -52,30 +94,62 @@ def _preview(path):
     return copy
 
 
-@functools.lru_cache(16)
-def first_people(clip):
-    """(picture uint8 H x W x 3 BGR with numbered boxes, [point "x,y" of each one, as Clip.person takes it]) of that
-    frame of the first second of a Clip which shows most people; (None, []) where it shows nobody or can't be read."""
+def first_look(path, begin):
+    """The Look at that frame, of the second that follows after `begin` seconds of a video, which shows most people."""
     try:
-        with VideoReader(replace(clip, person=SIDES[-1])) as reader:
+        with VideoReader(Clip(path, begin)) as reader:
             step = max(1, round(reader.fps / LOOKS))
             early = [frame for number, frame in zip(range(LOOKS * step), reader, strict=False) if number % step == 0]
     except UserError:
-        return None, []
+        return Look(b"", None)
     frame, people = max(detect_everyone(early, run=1), key=lambda entry: len(entry[1]))
+    return Look(_small(frame, PICTURE_WIDTH), _cast(people, frame))
+
+
+def thumbnail(film):
+    """(JPEG bytes of the picture in the middle of a film, (x, y) of the person there in percent of the picture); the
+    middle of the picture where nobody is seen, and b"" where the film can't be read."""
+    middle = 50, 50
+    try:
+        with VideoReader(film) as reader:
+            count = reader.frame_count or 1
+        with VideoReader(film, start=count // 2) as reader:
+            frame = next(iter(reader))
+    except (UserError, StopIteration):
+        return b"", middle
+    (_, people), = detect_everyone([frame], run=1)
+    if cast := _cast(people, frame):
+        middle = tuple(round(100 * share) for share in np.clip(cast.points[cast.choose("largest")], 0, 1).tolist())
+    return _small(frame, THUMBNAIL_WIDTH), middle
+
+
+def _small(frame, width):
+    """A frame as JPEG bytes, made at most `width` pixels wide."""
+    scale = min(1, width / frame.shape[1])
+    return cv2.imencode(".jpg", cv2.resize(frame, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA))[1].tobytes()
+
+
+def _cast(people, frame):
+    """The Cast of the people that `detect_everyone` has found in a frame, or None."""
     if not people:
-        return None, []
-    places = np.array([skeleton.joints[:, :2] for skeleton, _ in people]) * max(frame.shape) / frame.shape[1::-1]
-    cast = Cast.of_places(places)
-    picture, height = frame.copy(), len(frame)
-    for number, (box, colour) in enumerate(zip(cast.boxes, COLOURS * len(people), strict=False), 1):
-        left, top, right, bottom = (box.reshape(2, 2) * frame.shape[1::-1]).round().astype(int).ravel().tolist()
-        top = max(0, top - (bottom - top) // 10)  # the topmost landmarks are the eyes
-        cv2.rectangle(picture, (left, top), (right, bottom), colour, max(2, height // 200))
-        cv2.rectangle(picture, (left, bottom - height // 15), (left + height // 18, bottom), colour, -1)  # not on faces
-        cv2.putText(picture, str(number), (left + height // 90, bottom - height // 70), cv2.FONT_HERSHEY_SIMPLEX,
-                    height / 600, (255, 255, 255), max(2, height // 200), cv2.LINE_AA)
-    return picture, [f"{x:.3f},{y:.3f}" for x, y in np.clip(cast.points, 0, 1)]
+        return None
+    return Cast.of_places(np.array([skeleton.joints[:, :2] for skeleton, _ in people])
+                          * max(frame.shape) / frame.shape[1::-1])
+
+
+def length_and_facts(path):
+    """(seconds, width / height, text for people, error): the length of a whole video, the shape of its picture, both in
+    words with its rate; or 0.0, 1.0, "" and why it can't be read."""
+    try:
+        with VideoReader(path) as reader:
+            seconds = read_index(path).seconds
+            rate = frame_rate(seconds - seconds[0], reader.fps) if len(seconds) else reader.fps
+            length = float(seconds[-1] - seconds[0] + 1 / rate) if len(seconds) else 0.0
+            told = f"{length:.1f} seconds, " if length else ""
+            facts = f"{told}{reader.size[0]} x {reader.size[1]} pixels, {rate:.4g} frames a second"
+            return length, reader.size[0] / reader.size[1], facts, ""
+    except UserError as error:
+        return 0.0, 1.0, "", str(error)
 
 
 def with_part(clip, begin, end):

@@ -32,11 +32,31 @@ def test_jobs_run_one_after_the_other_in_order(jobs, tmp_path):
     add = f"import sys, time; time.sleep(0.2); open({str(tmp_path / 'x')!r}, 'a').write(sys.argv[1])"
     several = [jobs.add(1, "", ["-c", add, letter]) for letter in "abc"]
     wait_for(lambda: several[0].state == "running")
-    assert [job.state for job in several[1:]] == ["waiting", "waiting"] and jobs.current(1) == several
-    several[1].stop()
+    assert [job.state for job in several[1:]] == ["waiting", "waiting"] and jobs.of(1) == several
+    jobs.stop(several[1].number)
     wait_for(lambda: several[2].is_over)
     assert [job.state for job in several] == ["done", "stopped", "done"] and (tmp_path / "x").read_text() == "ac"
-    assert jobs.current(1) == several[2:] and jobs.current(2) == []
+    waiting = jobs.add(2, "", FOREVER)
+    jobs.clear(1)
+    jobs.clear(2)
+    jobs.stop(several[0].number)  # of a job that is forgotten: nothing happens
+    assert jobs.of(1) == [] and jobs.of(2) == [waiting] and not waiting.is_over
+
+
+def test_which_job_uses_a_file(jobs):
+    folder = ROOT / "data" / "Dance"
+    job = jobs.add(1, "a dance", [*FOREVER, folder / "uploads" / "a.mp4"])
+    assert jobs.using(folder / "uploads" / "a.mp4") == jobs.using(folder / "uploads") == "a dance"
+    assert jobs.using(folder / "uploads" / "a") is jobs.using(folder / "other") is None
+    job.stop()
+    wait_for(lambda: job.is_over)
+    assert jobs.using(folder / "uploads") is None
+
+
+def test_a_job_with_nothing_left_to_do(jobs):
+    job = jobs.add(1, "", list)
+    wait_for(lambda: job.is_over)
+    assert job.state == "done" and job.process is None and job.messages == []
 
 
 def test_stop_is_ctrl_c_once(jobs):
