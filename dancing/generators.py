@@ -86,7 +86,7 @@ GENERATORS = {entry.number: entry for entry in (
         4, "GenGAN", "GAN", "The network above against an adversary, to see what that adds.",
         "GenGAN", "GenGAN", trainer=("GenGAN.py",), network="GenGAN"),
     GeneratorEntry(
-        5, "GenWarp", "Warp", "Sharp and smooth. Works at once; minutes of training make it cleaner.",
+        5, "GenWarp", "Warp", "Sharp and smooth. Works at once; training is used only where it helps.",
         "GenWarp", "GenWarp", trainer=("GenWarp.py",), network="GenWarp",
         untrained=("picture.limb_warp", "LimbWarp")),
 )}
