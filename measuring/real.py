@@ -27,6 +27,7 @@ from motion.extraction import load_track
 from motion.mending import steady
 from motion.retargeting import place
 from picture.canvas import canvas_box, crop, resize
+from picture.matting import matte
 from Skeleton import REDUCED, Skeleton
 from video.clip import Clip
 from VideoReader import VideoReader
@@ -123,6 +124,9 @@ class RealCase:
                 mask, joints = (mask * 255).round().astype(np.uint8), skeleton.joints[:, :2] * side
                 left, top, width, height = cv2.boundingRect(mask)
                 place = np.s_[top:top + max(height, 1), left:left + max(width, 1)]
+                # The detector's mask has a rim of the background, which would be judged as if it were the person.
+                body = float(body_lengths(skeleton.joints[None])[0]) * side
+                mask[place] = matte(image[place], mask[place], joints - (left, top), max(body, 1))
                 flicker = metrics.flicker(*zip(last, (image, mask), strict=True)) if last else np.nan
                 people.append(CutOut(
                     (left, top), image[place].copy(), mask[place].copy(), joints,

@@ -49,7 +49,7 @@ def matte(image, mask, joints, height):
 
 def _matte(image, mask, joints, height):
     band, share = max(1, round(GRAIN * height)), SHARES[mask]
-    hands, feet = (_around(limbs, joints, height, mask.shape) for limbs in (HANDS, FEET))
+    hands, feet = (around(limbs, joints, height, mask.shape) for limbs in (HANDS, FEET))
     edge = np.ones((2 * band + 1,) * 2, np.uint8)
     person = cv2.erode(_where(mask > SURE_PERSON), edge) & ~hands
     behind = ~(cv2.dilate(_where(mask > SURE_BACKGROUND), edge) | hands | feet)
@@ -69,19 +69,20 @@ def _matte(image, mask, joints, height):
     return (_whole(share, person, behind) * 255).round().astype(np.uint8)
 
 
-def _where(condition):
-    """uint8: 255 where a condition holds, which is a bool array."""
-    return condition.astype(np.uint8) * np.uint8(255)
-
-
-def _around(limbs, joints, height, shape):
-    """uint8 h x w: 255 around hands or feet."""
-    around = np.zeros(shape, np.uint8)
+def around(limbs, joints, height, shape):
+    """uint8 h x w: 255 around HANDS, FEET or both. joints: (33, 2), and height, of the body, in pixels; shape: (h,
+    w)."""
+    drawn = np.zeros(shape, np.uint8)
     for (root, tip), beyond, width in limbs:
         begin, along = joints[root], joints[tip] - joints[root]
         ends = np.clip([begin, begin + (1 + beyond) * along], -1e4, 1e4).astype(int).tolist()
-        cv2.line(around, *ends, 255, max(1, round(width * height)))
-    return around
+        cv2.line(drawn, *ends, 255, max(1, round(width * height)))
+    return drawn
+
+
+def _where(condition):
+    """uint8: 255 where a condition holds, which is a bool array."""
+    return condition.astype(np.uint8) * np.uint8(255)
 
 
 def _mixture(image, person, behind, unknown, x, y, band):
