@@ -1,7 +1,7 @@
 """Quality on real clips: the first part of a clip is the target, the rest is the source and, at once, the truth.
 
 It is the same person before the same camera, so a perfect result is the real frame. Everything runs as in the demo, and
-is judged at the video's own size, over the person: cut out by MediaPipe's mask of the clip itself, set on plain grey,
+is judged at the video's own size, over the person: cut out by a matte of the clip itself (matting.py), set on grey,
 in a padded square around the real joints. The person is moved by one shift for the whole clip; how far is told
 ("aside"). Where the camera moves, size and place in the result's still scene are a convention, so there the person is
 also scaled, once for the clip. Only what is near the person is kept of each frame, so memory stays small.
@@ -126,10 +126,10 @@ class RealCase:
                 place = np.s_[top:top + max(height, 1), left:left + max(width, 1)]
                 # The detector's mask has a rim of the background, which would be judged as if it were the person.
                 body = float(body_lengths(skeleton.joints[None])[0]) * side
-                mask[place] = matte(image[place], mask[place], joints - (left, top), max(body, 1))
+                opaque = matte(image[place], mask[place], joints - (left, top), max(body, 1))
                 flicker = metrics.flicker(*zip(last, (image, mask), strict=True)) if last else np.nan
                 people.append(CutOut(
-                    (left, top), image[place].copy(), mask[place].copy(), joints,
+                    (left, top), image[place].copy(), opaque, joints,
                     skeleton.visibility[REDUCED] >= PRESENT, finder.find(image, joints), flicker,
                     image if number in self._shown else None))
                 last = image, mask
