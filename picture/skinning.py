@@ -47,6 +47,7 @@ HEM = 0.1  # torso lengths below the hips down to which clothes move with the to
 SHARED = 0.35  # radii by which a part goes on below its neighbour
 BESIDE_ARM = 1.3  # radii from a forearm: what is nearer to it may show the arm, whatever part it belongs to
 REACH = 4.0  # radii from the bone at which a part ends
+ON_BONE = (0.35, 1.0)  # radii: a piece of a part is on its bone, and near it
 BLEND = 0.8  # radii over which the motion of one part goes over into the neighbour's
 FOLDED = (0.25, 0.6)  # radians of turn between two parts from which they move together less, and not at all
 SOLID = (0.35, 0.65)  # values of a mask between which a part goes from invisible to opaque
@@ -151,11 +152,15 @@ def _edge(inside):
 
 
 def _attached(seen, away):
-    """uint8: those pieces of what is seen of a part (bool h x w) that touch it. away: distances from its bone. A piece
-    that lies apart belongs to something else, or to a limb that the detector has found elsewhere."""
+    """uint8: those pieces of what is seen of a part (bool h x w) that lie on its bone or, if none does, near it. away:
+    distances from its bone. Another piece belongs to something else, as the other leg's shoe, or to a limb that the
+    detector has found elsewhere."""
     count, labels = cv2.connectedComponents(seen.astype(np.uint8))
-    touches = np.zeros(count, np.uint8)
-    touches[labels[seen & (away < 1)]] = 1
+    for near in ON_BONE:
+        touches = np.zeros(count, np.uint8)
+        touches[labels[seen & (away < near)]] = 1
+        if touches.any():
+            break
     return touches[labels]
 
 

@@ -135,6 +135,17 @@ def test_a_part_without_what_is_close_to_an_arm(target):
     assert own[near > 0].max() < 0.8 and np.array_equal(near[own < 0.2].clip(0, 1), torso.cover[own < 0.2].clip(0, 1))
 
 
+def test_a_sliver_of_the_other_shoe_near_a_shin_is_no_part_of_it():
+    """The shin is a bar along its bone. A sliver stands near it, but not on the bone. Where the bar is not seen, for
+    example because the detector was wrong by some pixels, the sliver is the shin."""
+    away = np.abs(np.arange(60) - 20)[None].repeat(50, 0) / 20
+    shin, sliver = np.zeros((2, 50, 60), bool)
+    shin[5:45, 15:25], sliver[10:20, 34:37] = True, True
+    assert np.array_equal(skinning._attached(shin | sliver, away) > 0, shin)
+    assert np.array_equal(skinning._attached(sliver, away) > 0, sliver)
+    assert not skinning._attached(sliver, away + 0.5).any()
+
+
 def test_a_piece_that_lies_apart_from_the_bone_is_no_part(target):
     person = target.mask(7, LABELS).astype(np.float32) / 255
     speck = person.copy()
