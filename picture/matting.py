@@ -28,6 +28,7 @@ DIFFERENT = (4.0, 16.0)
 # Up to the first of these distances from the line between the means, a colour is a mixture of the two; from the second
 # on it is something else, for example a hand at a white sleeve. Then the mask decides.
 MIXED = (9.0, 25.0)
+CLEAR = (0.4, 0.15)  # of 1: up to the second value, a pixel near a hand is clearly background; from the first, not
 FAINT = 0.08  # what is less opaque than this is nothing, and the same from the other end
 PAIRS = [(0, 0), (0, 1), (0, 2), (1, 1), (1, 2), (2, 2)]  # rows and columns of a symmetric 3 x 3 matrix
 # Landmarks between which hands and feet are, how far they go on beyond the second one, as a share of the distance, and
@@ -60,6 +61,9 @@ def _matte(image, mask, joints, height):
     shown = person | hands & _where(mask > SURE_PERSON)
     y, x = np.nonzero(unknown)
     opaque, sure = _mixture(image, shown, behind, unknown, x, y, band)
+    # A hand that moves fast is blurred, so its colours are hardly known. Only what is clearly background is taken out.
+    kept = (hands[y, x] > 0) & (opaque < share[y, x])
+    sure = np.where(kept, sure * _ramp(opaque, CLEAR), sure)
     share[y, x] += sure * (opaque - share[y, x])
     # Colours that look like the person's are behind her as well, so nothing is believed far outside of the mask.
     outside = cv2.distanceTransform(_where(mask <= 127), cv2.DIST_L2, 3)
