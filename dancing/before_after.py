@@ -17,7 +17,7 @@ from common.command_line import Parser, check_output, run
 from common.files import write_png
 from dancing.generators import GENERATORS
 from learning.checkpoint import NetworkConfig, load_checkpoint, load_network
-from learning.dataset import PoseDataset, normalise, to_image
+from learning.dataset import normalise, to_image
 from video.clip import add_clip_flags, clip_of
 from VideoSkeleton import VideoSkeleton
 
@@ -53,7 +53,8 @@ def before_and_after(target, entry, checkpoint):
         before = module.build(NetworkConfig(config.pose, config.image_size)).eval()
     else:
         before, _, _ = load_network(module.build, previous, entry.network, train, target)
-    data = getattr(module, "WarpDataset", PoseDataset)(target, config.pose, config.image_size)
+    pairs = getattr(importlib.import_module(entry.dataset[0]), entry.dataset[1])
+    data = pairs(target, config.pose, config.image_size)
     held_out = data.split()[1]
     chosen = np.linspace(0, len(held_out) - 1, FRAMES + 2).round().astype(int)[1:-1]
     left, top, right, bottom = (round(share * config.image_size) for share in window(

@@ -17,7 +17,8 @@ class GeneratorEntry:
     number: its GEN_TYPE. name: in the names of files, and in tables. title, sentence: for people. module, class_name:
     where its class is. arguments: what its class is given besides target and checkpoint. trainer: the words of its
     training's command line without "python", () where there is nothing to train. network: the `generator` that its
-    checkpoints name. untrained: (module, class name) that draws without a checkpoint.
+    checkpoints name. untrained: (module, class name) that draws without a checkpoint. dataset: (module, class name) of
+    the pairs that it learns from.
     """
 
     number: int
@@ -30,6 +31,7 @@ class GeneratorEntry:
     trainer: tuple = ()
     network: str | None = None
     untrained: tuple = ()
+    dataset: tuple = ("learning.dataset", "PoseDataset")
 
     @property
     def weights(self):
@@ -88,5 +90,5 @@ GENERATORS = {entry.number: entry for entry in (
     GeneratorEntry(
         5, "GenWarp", "Warp", "Sharp and smooth. Works at once; training is used only where it helps.",
         "GenWarp", "GenWarp", trainer=("GenWarp.py",), network="GenWarp",
-        untrained=("picture.limb_warp", "LimbWarp")),
+        untrained=("picture.limb_warp", "LimbWarp"), dataset=("GenWarp", "WarpDataset")),
 )}
