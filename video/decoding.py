@@ -24,7 +24,7 @@ def open_video(path):
         container = av.open(str(Path(path).absolute()), metadata_errors="ignore")
     except (av.FFmpegError, OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise UserError(f"{str(path)!r} can't be opened as a video ({reason}); give a file that a player plays") from None
+        raise UserError(f"{str(path)!r} can't be opened as a video ({reason}); give one that plays") from None
     streams = [stream for stream in container.streams.video if stream.codec_context is not None]
     if not streams:
         what = "a video stream that can't be decoded; convert it" if container.streams.video else "no video stream"
