@@ -77,7 +77,8 @@ def dances():
         files = dance_files(film)
         if files[1].exists():
             _, target, source = dance_names(film)
-            found.append(Kept("dance", film, f"{target} like {source}", files))
+            moving = PREVIEWS / files[1].name  # the small film of its thumbnail, see studio_videos.moving_path
+            found.append(Kept("dance", film, f"{target} like {source}", (*files, moving)))
     return sorted(found, key=lambda kept: kept.made, reverse=True)
 
 

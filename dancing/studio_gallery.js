@@ -79,8 +79,7 @@
 
     // A dance in the gallery: its moving picture opens it, and two buttons below compare and delete it.
     const tile = (dance, open, compare) => {
-        const film = make("video", {src: `${dance.result}#t=0.001`, muted: true, loop: true, playsInline: true,
-            preload: "metadata"});
+        const film = make("video", {muted: true, loop: true, playsInline: true, preload: "auto"});
         film.onpointerenter = () => film.play().catch(() => {});
         film.onpointerleave = () => still.matches && film.pause();
         seen.observe(film);
@@ -150,6 +149,10 @@
                 const {element: place, film} = tiles.get(dance.key);
                 film.style.objectPosition = dance.middle;
                 if (dance.picture && film.getAttribute("poster") !== dance.picture) film.poster = dance.picture;
+                if (dance.moving && film.getAttribute("src") !== dance.moving) {
+                    film.src = dance.moving;
+                    if (!still.matches) film.play().catch(() => {});
+                }
                 if (grid.children[index] !== place) grid.insertBefore(place, grid.children[index] ?? null);
             });
             draw();

@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 
 from dancing.generators import GENERATORS
-from dancing.studio_files import dance_names, dances, size_text, trainings, uploads
+from dancing.studio_files import dance_files, dance_names, dances, size_text, trainings, uploads
 from dancing.studio_videos import first_look, length_and_facts, playable, thumbnail
 from VideoReader import latest_frame
 from VideoSkeleton import advice, movements
@@ -178,14 +178,15 @@ def gallery_value(later):
     titles = {entry.name: entry.title for entry in GENERATORS.values()}
     values = []
     for kept in dances():
-        film, result, motion = kept.paths
+        film, result, motion = dance_files(kept.path)
         generator, target, source = dance_names(film)
-        picture, middle = later.get(thumbnail, result) or (b"", (50, 50))
+        picture, middle, moving = later.get(thumbnail, result) or (b"", (50, 50), None)
         values.append({"key": kept.key, "target": target, "source": source, "film": url(film), "result": url(result),
                        "motion": url(motion) if motion.exists() else None, "size": size_text(kept.size),
                        "about": f"{titles.get(generator, generator)}, "
                                 f"{time.strftime('%d %b, %H:%M', time.localtime(kept.made))}",
-                       "middle": f"{middle[0]}% {middle[1]}%", "picture": jpeg_url(picture) if picture else ""})
+                       "middle": f"{middle[0]}% {middle[1]}%", "picture": jpeg_url(picture) if picture else "",
+                       "moving": url(moving) if moving else ""})
     return values
 
 

@@ -23,6 +23,7 @@ from VideoReader import VideoReader
 PREVIEWS = DANCE / "studio" / "previews"
 PLAYED = {(".mp4", "h264"), (".webm", "vp9")}  # names and codecs that the page plays as they are, on every browser
 PREVIEW_HEIGHT = 480  # pixels
+MOVING_SECONDS, MOVING_RATE = 4, 15  # seconds and frames a second of a moving thumbnail
 LOOKS = 5  # frames of the first second in which people are looked for
 PICTURE_WIDTH = 720  # pixels, at most, of the picture in which a person is chosen
 THUMBNAIL_WIDTH = 360  # pixels, at most, of the still picture of a film
@@ -107,20 +108,44 @@ def first_look(path, begin):
 
 
 def thumbnail(film):
-    """(JPEG bytes of the picture in the middle of a film, (x, y) of the person there in percent of the picture); the
-    middle of the picture where nobody is seen, and b"" where the film can't be read."""
+    """(JPEG bytes of the picture in the middle of a film, (x, y) of the person there in percent of the picture, Path of
+    a small film of the seconds around it); the middle of the picture where nobody is seen, and (b"", that, None) where
+    the film can't be read."""
     middle = 50, 50
     try:
         with VideoReader(film) as reader:
             count = reader.frame_count or 1
+            begin = max(0, round(count / 2 - MOVING_SECONDS * reader.fps / 2))
         with VideoReader(film, start=count // 2) as reader:
             frame = next(iter(reader))
+        moving = _moving(film, begin)
     except (UserError, StopIteration):
-        return b"", middle
+        return b"", middle, None
     (_, people), = detect_everyone([frame], run=1)
     if cast := _cast(people, frame):
         middle = tuple(round(100 * share) for share in np.clip(cast.points[cast.choose("largest")], 0, 1).tolist())
-    return _small(frame, THUMBNAIL_WIDTH), middle
+    return _small(frame, THUMBNAIL_WIDTH), middle, moving
+
+
+def moving_path(film):
+    """Where the small film of a film's thumbnail is."""
+    return PREVIEWS / f"{film.stem}.mp4"
+
+
+def _moving(film, begin):
+    """The Path of the small film, from frame number `begin` on, which is made where it is missing. A browser opens only
+    six connections to the page, and each film that it has not loaded to its end keeps one; a small one frees it."""
+    path = moving_path(film)
+    if not path.exists():
+        with VideoReader(film, start=begin) as reader:
+            step = max(1, round(reader.fps / MOVING_RATE))
+            shown = range(round(MOVING_SECONDS * reader.fps))
+            with VideoWriter(path, reader.fps / step) as writer:
+                for number, frame in zip(shown, reader, strict=False):
+                    if number % step == 0:
+                        scale = min(1, THUMBNAIL_WIDTH / frame.shape[1])
+                        writer.write(cv2.resize(frame, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA))
+    return path
 
 
 def _small(frame, width):

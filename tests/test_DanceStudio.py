@@ -237,7 +237,7 @@ def kept(monkeypatch, tmp_path, cache):
         shutil.copy(SAMPLE_SOURCE, path)
     for folder, content in zip(found, (sha256(SAMPLE_SOURCE), "of another video of that name"), strict=True):
         np.savez(folder / "poses.npz", about=json.dumps({"content": content}))
-    for path in studio_files.dance_files(film)[1:]:
+    for path in (*studio_files.dance_files(film)[1:], studio_videos.moving_path(studio_files.dance_files(film)[1])):
         path.write_text("film")
     return {"upload": upload, "film": film, "preview": preview, "weights": weights, "found": found[0],
             "other": found[1]}
@@ -248,15 +248,16 @@ def test_what_is_kept_is_listed_with_its_size_and_deleted_with_all_that_belongs_
     assert len(sizes) == len(studio_files.everything())
     size = SAMPLE_SOURCE.stat().st_size
     assert sizes == {"upload": ("IMG_1.mp4", size), "training": ("training on me", size),
-                     "dance": ("me like you", size + 8)}
+                     "dance": ("me like you", size + 12)}
     panel = kept_panel()
-    assert studio_files.size_text(3 * size + 8) in panel and "IMG_1.mp4" in panel and "1 dance<" in panel
+    assert studio_files.size_text(3 * size + 12) in panel and "IMG_1.mp4" in panel and "1 dance<" in panel
     studio.obey({"do": "upload", "role": "source", "paths": [str(kept["upload"])]})
     studio.delete("uploads/abc/IMG_1.mp4")
     assert not any(kept[name].exists() for name in ("upload", "preview", "found")) and studio.videos == {}
     assert not kept["upload"].parent.exists() and kept["other"].exists() and kept["film"].exists()
     studio.delete(f"dances/{kept['film'].name}")
-    assert list(kept["film"].parent.iterdir()) == [] and kept["weights"].exists()
+    assert list(kept["film"].parent.iterdir()) == list(kept["preview"].parent.iterdir()) == []
+    assert kept["weights"].exists()
     studio.clear()
     assert studio_files.everything() == [] and not kept["weights"].exists() and kept_panel() == ""
     assert SAMPLE_SOURCE.exists()
@@ -343,11 +344,15 @@ def test_the_boxes_around_people_are_those_of_whom_is_followed(duo):
     assert nothing.picture == b"" and nothing.people("largest") == []
 
 
-def test_a_thumbnail_shows_the_person(duo):
-    picture, (x, y) = studio_videos.thumbnail(duo)
+def test_a_thumbnail_shows_the_person(duo, tmp_path, monkeypatch):
+    monkeypatch.setattr(studio_videos, "PREVIEWS", tmp_path)
+    picture, (x, y), moving = studio_videos.thumbnail(duo)
+    with VideoReader(moving) as reader:
+        frames = list(reader)
+        assert frames[0].shape == (180, 360, 3) and len(frames) == 10 and moving.parent == tmp_path
     assert cv2.imdecode(np.frombuffer(picture, np.uint8), cv2.IMREAD_COLOR).shape == (180, 360, 3)
     assert x > 55 and 20 < y < 90  # the taller one of the two stands on the right
-    assert studio_videos.thumbnail(Path("none.mp4")) == (b"", (50, 50))
+    assert studio_videos.thumbnail(Path("none.mp4")) == (b"", (50, 50), None)
 
 
 def ask(port, path, method="GET", body=None, **headers):
