@@ -57,7 +57,7 @@ STAYING = [0, 7, 8, 11, 12, 23, 24, 25, 26, 27, 28]
 AROUND = (0.05, 0.12, 0.05, 0.05)
 SELDOM = 0.05  # share of the poses that may leave it: these are errors of the detector, or leaps
 SHARES = np.linspace(1, 0, 21)  # of its way across the picture that may be left
-LOSS = 20  # by so much more a body height outside of the picture, as the mean of all poses, counts than a whole way
+LOSS = 20  # a body that is outside by a body height, as the mean of all poses, counts so many times as much as the way
 
 
 def place(track, target):
@@ -108,6 +108,20 @@ class Poses:
         return np.median(other.sizes[alike] / self.sizes[closest, None]), np.array(bones), np.median(away[closest, 0])
 
 
+@dataclass(frozen=True)
+class Way:
+    """How a body's way across the target's picture changes along one axis, so that it stays inside. share: which part
+    of its distance from the `middle` is left; shift: how far all of it is moved, in canvas units, as `middle` is."""
+
+    share: float = 1.0
+    middle: float = 0.0
+    shift: float = 0.0
+
+    def change(self, place):
+        """(N,): how far bodies at these places (N,) are moved."""
+        return (self.share - 1) * (place - self.middle) + self.shift
+
+
 class Retargeting:
     """Puts source poses, float32 (N, 33, 3) in any unit, on the body and canvas of `target` (a VideoSkeleton).
 
@@ -141,25 +155,25 @@ class Retargeting:
         placed = self._rebuild(joints)
         self._shift = np.float32([*(point - standing_point(placed)), 0])
         shown = _inside(joints, picture)
-        self._ways = [self._way(placed[shown] + self._shift, axis) if shown.any() else (1, 0, 0) for axis in (0, 1)]
+        self._ways = [self._way(placed[shown] + self._shift, axis) if shown.any() else Way() for axis in (0, 1)]
 
     def _way(self, placed, axis):
-        """(share, middle, shift) of the way that the body takes across the picture, along an axis: which share of its
-        distance from the `middle` is left, and how much it is shifted, so that the body stays in the target's picture
-        as well as it can. placed: (N, 33, 3), in canvas units."""
+        """The Way along an axis by which the bodies `placed` (N, 33, 3), in canvas units, lose least: a shorter way is
+        weighed against a body that is partly outside of the picture."""
         left, side = self._target.box[axis], self._target.box[2]
         first, last = -left / side, (self._target.frame_size[axis] - left) / side
         begin, end = _extent(placed, axis, self._goal_height)
         place = _place_of(placed, axis)
         middle, found = np.median(place), []
         for share in SHARES:
-            moved = (share - 1) * (place - middle)
+            moved = Way(share, middle).change(place)
             low, high = first - begin - moved, last - end - moved  # the shifts that keep each pose inside
             least, most = np.quantile(low, 1 - SELDOM), np.quantile(high, SELDOM)
             shift = np.clip(0, least, most) if least <= most else (least + most) / 2
             outside = (np.maximum(low - shift, 0) + np.maximum(shift - high, 0)).mean() / self._goal_height
-            found.append((LOSS * outside + 1 - share, share, middle, shift))
-        return min(found)[1:]
+            found.append((LOSS * outside + 1 - share, share, shift))
+        _, share, shift = min(found)
+        return Way(share, middle, shift)
 
     def _point_of_one_camera(self, joints, picture):
         """(x, y) on the canvas where the source stands in its own picture, or None where another camera seems to have
@@ -181,8 +195,8 @@ class Retargeting:
     def apply(self, joints):
         """The poses in canvas units, with the target's limbs."""
         placed = self._rebuild(joints) + self._shift
-        for axis, (share, middle, shift) in enumerate(self._ways):
-            placed[:, :, axis] += ((share - 1) * (_place_of(placed, axis) - middle) + shift)[:, None]
+        for axis, way in enumerate(self._ways):
+            placed[:, :, axis] += way.change(_place_of(placed, axis))[:, None]
         return placed
 
     def _rebuild(self, joints):

@@ -62,8 +62,8 @@ def _matte(image, mask, joints, height):
     y, x = np.nonzero(unknown)
     opaque, sure = _mixture(image, shown, behind, unknown, x, y, band)
     # A hand that moves fast is blurred, so its colours are hardly known. Only what is clearly background is taken out.
-    kept = (hands[y, x] > 0) & (opaque < share[y, x])
-    sure = np.where(kept, sure * _ramp(opaque, CLEAR), sure)
+    taken_out = (hands[y, x] > 0) & (opaque < share[y, x])
+    sure = np.where(taken_out, sure * _ramp(opaque, CLEAR), sure)
     share[y, x] += sure * (opaque - share[y, x])
     # Colours that look like the person's are behind her as well, so nothing is believed far outside of the mask.
     outside = cv2.distanceTransform(_where(mask <= 127), cv2.DIST_L2, 3)
