@@ -76,8 +76,8 @@ def _store(video, people, folder):
         image_spans, matte_spans, samples = _store_images(video, work, frames, box, size, image_boxes, canvas_joints,
                                                           masks)
         plate, still = background(list(samples.values()), [
-            _all_of(masks.read(index, cv2.IMREAD_GRAYSCALE, mask_size(people.size)), people.size, joints[index],
-                    body_height(joints)) for index in samples])
+            cv2.resize(masks.read(index, cv2.IMREAD_GRAYSCALE, mask_size(people.size)), people.size)
+            for index in samples], (_tips(joints[index], body_height(joints), people.size) for index in samples))
         (work / "plate.png").write_bytes(cv2.imencode(".png", plate)[1])
         images = EncodedImages(work / "frames.bin", image_spans)
         sharpness = _sharpness(images, image_boxes, canvas_joints, size)
@@ -179,11 +179,11 @@ def _store_images(video, work, frames, box, size, image_boxes, joints, masks):
     return spans[::2], spans[1::2], samples
 
 
-def _all_of(mask, size, joints, height):
-    """The detector's mask at the (width, height) of the video, with hands and feet, whose tips it often lacks: they
-    would stay in the plate. joints: (33, 3), and height, of the body, in the video's pixels."""
+def _tips(joints, height, size):
+    """uint8 H x W: 255 around hands and feet, as far as their tips may reach. joints: (33, 3), and height, of the body,
+    in the video's pixels; size: (width, height) of the video."""
     ends = around(HANDS + FEET, joints[:, :2], height, size[::-1])
-    return cv2.resize(mask, size) | cv2.dilate(ends, np.ones((2 * round(TIPS * height) + 1,) * 2, np.uint8))
+    return cv2.dilate(ends, np.ones((2 * round(TIPS * height) + 1,) * 2, np.uint8))
 
 
 def _mask_in(mask, frame_size, box, size, inside):
