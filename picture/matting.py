@@ -50,7 +50,7 @@ def matte(image, mask, joints, height):
 
 def _matte(image, mask, joints, height):
     band, share = max(1, round(GRAIN * height)), SHARES[mask]
-    hands, feet = (around(limbs, joints, height, mask.shape) for limbs in (HANDS, FEET))
+    hands, feet = (_around(limbs, joints, height, mask.shape) for limbs in (HANDS, FEET))
     edge = np.ones((2 * band + 1,) * 2, np.uint8)
     person = cv2.erode(_where(mask > SURE_PERSON), edge) & ~hands
     behind = ~(cv2.dilate(_where(mask > SURE_BACKGROUND), edge) | hands | feet)
@@ -73,8 +73,8 @@ def _matte(image, mask, joints, height):
     return (_whole(share, person, behind) * 255).round().astype(np.uint8)
 
 
-def around(limbs, joints, height, shape):
-    """uint8 h x w: 255 around HANDS, FEET or both. joints: (33, 2), and height, of the body, in pixels; shape: (h,
+def _around(limbs, joints, height, shape):
+    """uint8 h x w: 255 around HANDS or FEET. joints: (33, 2), and height, of the body, in pixels; shape: (h,
     w)."""
     drawn = np.zeros(shape, np.uint8)
     for (root, tip), beyond, width in limbs:

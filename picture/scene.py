@@ -35,12 +35,10 @@ FEATURES = 1500  # points, at most, that are compared to align two frames
 FOUND = 12  # points, at least, that must agree on the alignment
 
 
-def background(frames, masks, tips=()):
+def background(frames, masks):
     """(plate, still): the scene without the person, uint8 H x W x 3 BGR, and whether the camera stood still.
 
-    frames: list of uint8 H x W x 3 BGR; masks: list of uint8 H x W, 255 where the person is. tips: for each frame uint8
-    H x W, 255 around hands and feet, whose tips a mask may lack. They count only if the camera moved, because then the
-    plate is one frame, in which they would stay. Otherwise most frames show what is behind them.
+    frames: list of uint8 H x W x 3 BGR; masks: list of uint8 H x W, 255 where the person is.
     """
     grow = 2 * round(max(masks[0].shape) * GROW) + 1
     people = [cv2.dilate((mask > PERSON * 255).astype(np.uint8), np.ones((grow, grow), np.uint8)) for mask in masks]
@@ -49,7 +47,6 @@ def background(frames, masks, tips=()):
            for frame, person in zip(frames, people, strict=True) if not person.all()]
     still = not off or float(np.median(off)) < STILL
     if not still:
-        people = [np.maximum(person, tip) for person, tip in zip(people, tips, strict=True)] if tips else people
         plate, empty = _one_frame(frames, people)
     return fill(plate, empty) if empty.any() else plate, still
 

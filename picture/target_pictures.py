@@ -23,7 +23,7 @@ from motion.body import body_height
 from motion.extraction import load_people, mask_size, people_folder, removed_after_errors
 from motion.mending import mend_track
 from picture.canvas import CANVAS, MARGIN, canvas_box, crop
-from picture.matting import FEET, HANDS, around, foreground, matte
+from picture.matting import foreground, matte
 from picture.retrieval import CHAINS
 from picture.scene import MOST_BYTES, SAMPLES, background
 from picture.skinning import NUMBER, PARTS_OF, distances
@@ -36,7 +36,6 @@ AROUND = 0.04  # share of the canvas by which the box of a person is larger than
 PERSON = 38  # of 255: where a mask is above this, the person may be
 COARSE = 4  # pixels over which the gradient is averaged before it is measured
 NEAR = 0.7  # radii from a bone: what is so near surely belongs to it
-TIPS = 0.035  # body heights by which hands and feet are left out around their landmarks where the scene is made
 NOTE = 200  # frames, some seconds of work, after which it is noted how many are stored
 
 
@@ -77,7 +76,7 @@ def _store(video, people, folder):
                                                           masks)
         plate, still = background(list(samples.values()), [
             cv2.resize(masks.read(index, cv2.IMREAD_GRAYSCALE, mask_size(people.size)), people.size)
-            for index in samples], (_tips(joints[index], body_height(joints), people.size) for index in samples))
+            for index in samples])
         (work / "plate.png").write_bytes(cv2.imencode(".png", plate)[1])
         images = EncodedImages(work / "frames.bin", image_spans)
         sharpness = _sharpness(images, image_boxes, canvas_joints, size)
@@ -177,13 +176,6 @@ def _store_images(video, work, frames, box, size, image_boxes, joints, masks):
     noted.unlink(missing_ok=True)
     spans = np.stack([ends[:-1], ends[1:]], 1)
     return spans[::2], spans[1::2], samples
-
-
-def _tips(joints, height, size):
-    """uint8 H x W: 255 around hands and feet, as far as their tips may reach. joints: (33, 3), and height, of the body,
-    in the video's pixels; size: (width, height) of the video."""
-    ends = around(HANDS + FEET, joints[:, :2], height, size[::-1])
-    return cv2.dilate(ends, np.ones((2 * round(TIPS * height) + 1,) * 2, np.uint8))
 
 
 def _mask_in(mask, frame_size, box, size, inside):
