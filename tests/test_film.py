@@ -10,7 +10,7 @@ from test_VideoReader import coloured, sound, tone, write
 
 from common.command_line import UserError
 from common.paths import ROOT
-from video.film import VideoWriter
+from video.film import FRAGMENT, VideoWriter
 from VideoReader import VideoReader
 
 
@@ -38,6 +38,21 @@ def test_sound_is_carried_over_as_far_as_the_picture(tmp_path, suffix, codec, ca
     assert spectrum.argmax() == 440  # Hz, in a second of samples
 
 
+@pytest.mark.parametrize("kind", ["moving", "cuts", "still"])
+def test_every_frame_is_shown_wherever_the_film_was_saved_last(tmp_path, kind):
+    """A film whose last frame came just after one of the saves was a frame too short for its players."""
+    pictures = [np.kron(noise, np.ones((4, 4, 1), np.uint8)) for noise in
+                np.random.default_rng(0).integers(0, 255, (20, 16, 16, 3), np.uint8)]
+    for saves in (1, 2, 3):
+        for more in range(1, 5):
+            count = saves * FRAGMENT * 10 + more
+            frames = [pictures[0] if kind == "still" else np.roll(pictures[0], 3 * number, 1) if kind == "moving" else
+                      pictures[number // 7 % 20] for number in range(count)]
+            with av.open(str(write(tmp_path / "out.mp4", frames, 10))) as container:
+                assert container.duration == pytest.approx(count / 10 * 1e6, abs=1000)
+                assert sum(1 for _ in container.decode(video=0)) == count
+
+
 @pytest.mark.parametrize("rate", [8000, 11111, 96000])
 def test_sound_of_any_rate_is_whole(tmp_path, rate):
     source = tone(tmp_path / "source.mov", "pcm_s16le", 2, rate)
@@ -51,7 +66,7 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path):
     code = f"""
 import resource, signal, sys
 import numpy as np
-from video.film import VideoWriter
+from video.film import FRAGMENT, VideoWriter
 from common.command_line import run
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))

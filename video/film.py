@@ -20,7 +20,9 @@ from common.files import LONGEST_NAME, file_lock, hidden_beside, shorten
 from video.sound import Sound
 
 CLOCK = 90000  # ticks a second in a video whose frames are not evenly spaced, as in MPEG
-FRAGMENT = 2  # seconds of film between two saves: so much is lost when the process is killed
+# Seconds of film between two saves, each of which begins with a keyframe: so much is lost when the process is killed.
+# With fewer seconds the film is larger.
+FRAGMENT = 4
 PRESET = "veryfast"  # of x264: with the next faster one a film is twice as large
 CRF = 18  # x264's constant quality; 18 is visually lossless or nearly so (FFmpeg's H.264 guide)
 
@@ -52,6 +54,7 @@ class VideoWriter(contextlib.AbstractContextManager):
             self._video = self._container.add_stream("libx264", rate=self._rate)
             self._ticks = CLOCK if variable else self._rate  # a second, of the presentation times
             self._video.codec_context.time_base = 1 / Fraction(self._ticks)
+            self._video.codec_context.gop_size = max(round(FRAGMENT * self._rate), 1)
             self._video.pix_fmt = "yuv420p"
             self._video.options = {"crf": str(CRF), "preset": PRESET}
             self._sound = Sound(audio_from, self._container, audio_begin) if audio_from is not None else None
@@ -59,10 +62,11 @@ class VideoWriter(contextlib.AbstractContextManager):
         self._last, self.count = -1, 0
 
     def _open(self):
-        # The film is written in fragments, which become one plain mp4 at the end. Without delay_moov the first packets
-        # of the sound, which only prepare the decoder, would be heard, and the sound would be late.
-        options = {"movflags": "hybrid_fragmented+delay_moov", "frag_duration": str(FRAGMENT * 1000000),
-                   "flush_packets": "1"}
+        # The film is written in fragments, which become one plain mp4 at the end. Each ends before a keyframe: between
+        # other frames, which are not stored in the order in which they are shown, it could lose the film's last frame.
+        # Without delay_moov the first packets of the sound, which only prepare the decoder, would be heard, and the
+        # sound would be late.
+        options = {"movflags": "hybrid_fragmented+delay_moov+frag_keyframe", "flush_packets": "1"}
         try:
             return av.open(str(self._part.absolute()), "w", format="mp4", options=options)
         except (av.FFmpegError, OSError) as error:
