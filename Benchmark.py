@@ -55,10 +55,10 @@ from motion.detector import PoseDetector, detect_everyone
 from motion.extraction import SEGMENT, cache_folder, load_track
 from motion.mending import steady
 from motion.retargeting import place
-from picture.limb_warp import LimbWarp
 from video.film import VideoWriter
 from VideoReader import VideoReader
 from VideoSkeleton import VideoSkeleton
+from warping.limb_warp import LimbWarp
 
 FILMED = ((1280, 720), (1080, 1920))  # pixels: width and height of what people film
 DETECTED = 150  # frames in which poses are detected

@@ -5,7 +5,7 @@
     python GenWarp.py --target me.mp4 --minutes 15
     python GenWarp.py --resume --epochs 400 --minutes 15  # go on
 
-picture/limb_warp.py draws the person from the target's own pixels. The network sees that picture at LOW pixels and
+warping/limb_warp.py draws the person from the target's own pixels. The network sees that picture at LOW pixels and
 predicts on a coarse grid, so that nothing is torn, how the picture should be shifted (flow) and what should be added to
 its colours. The full picture is only sampled, with cubic interpolation, so the result stays nearly as sharp as the
 video. (With linear interpolation, a network learns to shift everything by half a pixel: that is blur, which a mean
@@ -34,7 +34,7 @@ from learning.checkpoint import NetworkConfig, load_network
 from learning.dataset import PoseDataset, pose_input, to_levels, to_tensor, training_frames
 from learning.flags import pick_device, pick_precision, training_command, training_parser
 from picture.canvas import Patch
-from picture.limb_warp import LimbWarp
+from warping.limb_warp import LimbWarp
 
 EPOCHS = 400
 MINUTES = 15.0  # on a slower machine this ends the training before EPOCHS do

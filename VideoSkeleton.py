@@ -48,7 +48,7 @@ class VideoSkeleton:
     Attributes: joints float32 (N, 33, 3) and visibility float32 (N, 33), as in Skeleton; frames int (N,), the number of
     each frame in the clip; seconds float64 (N,), its time; box (x, y, side) of the canvas in the video's pixels;
     frame_size (width, height) of the video; size, the canvas's in pixels; fps; frames_read, how many frames the video
-    has; sharpness float32 (N, 6), the mean gradient of each of retrieval.CHAINS, in levels a pixel; content, the
+    has; sharpness float32 (N, 6), the mean gradient of each of parts.CHAINS, in levels a pixel; content, the
     video's SHA-256; still, whether the camera stood still; clip, the Clip that it was made from, and
     its path; folder of the pictures.
     Images are read from the disk one at a time, so the memory does not grow with their number.
@@ -117,16 +117,16 @@ class VideoSkeleton:
         those of the canvas."""
         return self.on_canvas(self._matte(index), self._boxes[index, :2], size or self.size)
 
-    def on_canvas(self, matte, corner, size):
-        """The matte of a part of the canvas, whose `corner` (left, top) is in pixels of the canvas, on all of it, at
-        size x size pixels: uint8, 0 elsewhere."""
-        grow, (height, width) = size / self.size, matte.shape
-        if grow < 0.7:  # pixels are averaged first
-            matte = cv2.resize(matte, [max(1, round(length * grow)) for length in (width, height)],
+    def on_canvas(self, image, corner, size):
+        """A part of the canvas (uint8 h x w or h x w x 3), whose `corner` (left, top) is in pixels of the canvas, on
+        all of it, at size x size pixels: 0 elsewhere."""
+        grow, (height, width) = size / self.size, image.shape[:2]
+        if grow < 0.7 and image.ndim == 2:  # pixels of a matte are averaged first
+            image = cv2.resize(image, [max(1, round(length * grow)) for length in (width, height)],
                                interpolation=cv2.INTER_AREA)
-        per_pixel = np.array(matte.shape[::-1]) / (width, height)  # pixels of the matte for one of the canvas
+        per_pixel = np.array(image.shape[1::-1]) / (width, height)  # pixels of the image for one of the canvas
         matrix = np.column_stack([np.diag(per_pixel / grow), per_pixel * (0.5 / grow - np.array(corner)) - 0.5])
-        return cv2.warpAffine(matte, matrix, (size, size), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)
+        return cv2.warpAffine(image, matrix, (size, size), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)
 
     @property
     def plate(self):

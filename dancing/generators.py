@@ -90,5 +90,5 @@ GENERATORS = {entry.number: entry for entry in (
     GeneratorEntry(
         5, "GenWarp", "Warp", "Sharp and smooth. Works at once; training is used only where it helps.",
         "GenWarp", "GenWarp", trainer=("GenWarp.py",), network="GenWarp",
-        untrained=("picture.limb_warp", "LimbWarp"), dataset=("GenWarp", "WarpDataset")),
+        untrained=("warping.limb_warp", "LimbWarp"), dataset=("GenWarp", "WarpDataset")),
 )}

@@ -24,9 +24,8 @@ from motion.extraction import load_people, mask_size, people_folder, removed_aft
 from motion.mending import mend_track
 from picture.canvas import CANVAS, MARGIN, canvas_box, crop
 from picture.matting import foreground, matte
-from picture.retrieval import CHAINS
+from picture.parts import CHAINS, NUMBER, PARTS_OF, distances
 from picture.scene import MOST_BYTES, SAMPLES, background
-from picture.skinning import NUMBER, PARTS_OF, distances
 from video.clip import Clip
 from VideoReader import VideoReader
 
@@ -105,7 +104,7 @@ def _person_boxes(masks, joints, frame_size, box, size):
 
 
 def _sharpness(images, boxes, joints, size):
-    """float32 (N, 6): how sharp each of retrieval.CHAINS is in the images (EncodedImages), cut to boxes (N, 4) of a
+    """float32 (N, 6): how sharp each of parts.CHAINS is in the images (EncodedImages), cut to boxes (N, 4) of a
     canvas of `size` pixels: the mean gradient (its parts across and down, added up) in levels a pixel near its bones.
     joints: (N, 33, 3) in canvas units."""
     body = body_height(joints)

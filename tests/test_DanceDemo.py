@@ -21,11 +21,11 @@ from motion.extraction import load_track
 from motion.mending import steady
 from motion.retargeting import place
 from picture.canvas import Patch, crop
-from picture.limb_warp import LimbWarp
 from picture.scene import Scene
 from Skeleton import REDUCED
 from video.film import VideoWriter
 from VideoReader import VideoReader
+from warping.limb_warp import LimbWarp
 
 
 def test_side_by_side_with_report_and_skeletons(clip, target, script, tmp_path):

@@ -15,9 +15,10 @@ from dancing.generators import GENERATORS
 from learning.checkpoint import SCHEMA, save_checkpoint
 from learning.dataset import normalise, to_image, to_tensor
 from learning.perception import unlikeness
-from picture.limb_warp import LimbWarp
-from picture.retrieval import CHAINS, UNDER
+from picture.parts import CHAINS
 from VideoSkeleton import VideoSkeleton
+from warping.limb_warp import LimbWarp
+from warping.retrieval import UNDER
 
 
 @pytest.fixture(autouse=True)

@@ -9,13 +9,13 @@ from conftest import moved, track_of
 
 from motion import body
 from motion.body import bone_maps, mirrored, similarity
-from picture import limb_warp, retrieval, skinning
 from picture.canvas import Patch
-from picture.limb_warp import LimbWarp
-from picture.retrieval import CHAINS, UNDER, BodyChooser, FrameChooser, shapes
+from picture.parts import CHAINS, NUMBER, PARTS, PARTS_OF, distances
 from picture.scene import Scene
-from picture.skinning import PARTS, PARTS_OF
 from Skeleton import Skeleton
+from warping import limb_warp, retrieval
+from warping.limb_warp import LimbWarp
+from warping.retrieval import UNDER, BodyChooser, FrameChooser, shapes
 
 
 def test_similarity_and_bone_maps_lay_points_where_they_belong():
@@ -109,7 +109,7 @@ def test_an_arm_that_comes_from_another_frame_is_not_seen_in_this_one_too(target
         if index == 7:
             x, y = np.meshgrid(np.arange(image.shape[1]) + corner[0], np.arange(image.shape[0]) + corner[1])
             places = np.stack([x + 0.5, y + 0.5], -1) / target.size
-            away = skinning.distances(places, joints, generator._heights[7])[skinning.NUMBER["left forearm"]]
+            away = distances(places, joints, generator._heights[7])[NUMBER["left forearm"]]
             image = np.where((away < 0.9)[..., None], magenta, image).astype(np.uint8)
         return image, matte, corner
 

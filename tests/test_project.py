@@ -15,7 +15,7 @@ from common.paths import ROOT
 
 # From the bottom to the top: a file imports only from the levels below its own, and from its own package.
 LEVELS = [("common",), ("video",), ("VideoReader", "Skeleton"), ("motion",), ("picture",), ("VideoSkeleton",),
-          ("learning",), ("GenNearest", "GenVanillaNN"), ("GenGAN", "GenWarp"), ("dancing",), ("measuring",),
+          ("warping", "learning"), ("GenNearest", "GenVanillaNN"), ("GenGAN", "GenWarp"), ("dancing",), ("measuring",),
           ("DanceDemo",), ("Evaluate", "Benchmark", "DanceStudio")]
 LEVEL = {name: number for number, names in enumerate(LEVELS) for name in names}
 FILES = sorted(path for path in ROOT.rglob("*.py")
@@ -24,7 +24,7 @@ MODULES = sorted(".".join(path.relative_to(ROOT).with_suffix("").parts) for path
 README = (ROOT / "README.md").read_text()
 DOCS = {path.name: path.read_text() for path in sorted((ROOT / "docs").glob("*.md"))}
 PACKAGES = ["mediapipe", "torch", "tensorboard", "lightning_fabric", "gradio", "matplotlib"]  # slow to import
-WITHOUT_TORCH = ["DanceDemo", "VideoSkeleton", "GenNearest", "dancing.generators", "picture.limb_warp",
+WITHOUT_TORCH = ["DanceDemo", "VideoSkeleton", "GenNearest", "dancing.generators", "warping.limb_warp",
                  "motion.extraction"]
 WITHOUT_TRAINING = ["GenVanillaNN", "GenGAN", "GenWarp", "learning.checkpoint", "learning.dataset"]
 

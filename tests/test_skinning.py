@@ -4,8 +4,9 @@ import cv2
 import numpy as np
 import pytest
 
-from picture import skinning
-from picture.skinning import JOINTS, LABELS, NUMBER, PARTS, Part, Pieces, distances, inverse_maps, skinned
+from picture.parts import NUMBER, PARTS, distances
+from warping import skinning
+from warping.skinning import JOINTS, LABELS, Part, Pieces, inverse_maps, skinned
 
 SIZE = 40
 

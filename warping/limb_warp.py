@@ -22,19 +22,10 @@ from tqdm import tqdm
 
 from motion.body import body_lengths, bone_maps, landmark_point, mirrored, similarity
 from picture.canvas import Generator, Patch, crop
-from picture.retrieval import UNDER, BodyChooser, asked, described
-from picture.skinning import (
-    ARMS,
-    BEHIND_ARMS,
-    LABELS,
-    NUMBER,
-    PARTS,
-    PARTS_OF,
-    Part,
-    Pieces,
-    inverse_maps,
-    skinned,
-)
+from picture.parts import ARMS, NUMBER, PARTS, PARTS_OF
+from warping.part_colours import FRAMES, PartColours
+from warping.retrieval import UNDER, BodyChooser, asked, described
+from warping.skinning import BEHIND_ARMS, LABELS, Part, Pieces, inverse_maps, skinned
 
 # Where an arm covers a part and comes from another frame, the part has a gap. The frame UNDER is drawn there and, below
 # it, where it shows nothing either, the part with the arm.
@@ -99,6 +90,9 @@ class LimbWarp(Generator):
         self._heights = np.tile(heights, 2)
         self._height = float(np.median(heights))  # of the skeletons that are asked for
         self._chooser = BodyChooser(described(target, self._joints, self._heights))
+        some = np.linspace(0, len(target) - 1, min(FRAMES, len(target))).round().astype(int).tolist()
+        self._colours = PartColours((*self._small(*self._person(index)), self._joints[index], self._heights[index])
+                                    for index in some)
         self._planned = {}  # of each announced pose, as bytes: {chain: frame}
         self._kept, self._lock = OrderedDict(), threading.Lock()  # a training draws in two threads
 
@@ -205,17 +199,22 @@ class LimbWarp(Generator):
     def _kept_frame(self, index):
         if index not in self._kept:
             image, matte, corner = self._person(index)
-            full, person = np.array(image.shape[1::-1]), self._target.on_canvas(matte, corner, LABELS)
+            full, (small, person) = np.array(image.shape[1::-1]), self._small(image, matte, corner)
             if self.size < self._target.size:
                 shrunk = np.maximum(np.round(full * self.size / self._target.size), 1).astype(int).tolist()
                 image, matte = (cv2.resize(each, shrunk, interpolation=cv2.INTER_AREA) for each in (image, matte))
-            scale, person = self._target.size * np.array(image.shape[1::-1]) / full, person.astype(np.float32) / 255
-            pieces = Pieces(person, self._joints[index], self._heights[index])
+            scale = self._target.size * np.array(image.shape[1::-1]) / full
+            pieces = Pieces(person, self._joints[index], self._heights[index], small, self._colours)
             self._kept[index] = Frame(image, matte, scale, np.array(corner) / self._target.size, person, pieces)
             if len(self._kept) > self._most:
                 self._kept.popitem(last=False)
         self._kept.move_to_end(index)
         return self._kept[index]
+
+    def _small(self, image, matte, corner):
+        """(uint8 LABELS x LABELS x 3 BGR, float32 LABELS x LABELS in [0, 1]): what `_person` gives, on the canvas."""
+        image, person = (self._target.on_canvas(each, corner, LABELS) for each in (image, matte))
+        return image, person.astype(np.float32) / 255
 
     def _person(self, index):
         """(image, matte, (left, top)) of frame number `index`, as VideoSkeleton.person gives them."""

@@ -9,9 +9,9 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 from motion.body import landmark_point
+from picture.parts import CHAINS, distance_to_segment
 from Skeleton import HIPS, NOSE, SHOULDERS
 
-CHAINS = ("torso", "head", "left arm", "right arm", "left leg", "right leg")
 OTHER_SIDE = {"left arm": "right arm", "right arm": "left arm", "left leg": "right leg", "right leg": "left leg"}
 # The shape of a chain: vectors (to landmark, from landmark, weight). A pair stands for the point between two landmarks.
 SHAPES = {
@@ -121,13 +121,6 @@ def overlap(joints, chain, height):
         elbow, wrist = (13, 15) if chain == "left arm" else (14, 16)
         return on_torso[elbow] + on_torso[wrist] + nearness(apart(wrist, NOSE)) + nearness(apart(15, 16))
     return np.zeros(len(joints))
-
-
-def distance_to_segment(points, start, end):
-    """(...,): the distance of points (..., 2) from the line segments between start and end, (2,) or (..., 2)."""
-    (x, y), (along_x, along_y) = np.moveaxis(points - start, -1, 0), np.moveaxis(end - start, -1, 0)
-    share = np.clip((x * along_x + y * along_y) / np.maximum(along_x ** 2 + along_y ** 2, 1e-9), 0, 1)
-    return np.hypot(x - share * along_x, y - share * along_y)
 
 
 class FrameChooser:

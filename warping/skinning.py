@@ -13,25 +13,10 @@ import cv2
 import numpy as np
 
 from motion.body import landmark_point
-from picture.retrieval import distance_to_segment
-from Skeleton import HIPS, NOSE, SHOULDERS
+from picture.parts import ARMS, NUMBER, PARTS, distances
+from Skeleton import HIPS, SHOULDERS
 
-# Each part's bone (a pair stands for the point between two landmarks) and its radius in body heights.
-PARTS = {
-    "torso": (SHOULDERS, HIPS, 0.13), "head": (SHOULDERS, NOSE, 0.10),
-    "left upper arm": (11, 13, 0.055), "left forearm": (13, 15, 0.045),
-    "right upper arm": (12, 14, 0.055), "right forearm": (14, 16, 0.045),
-    "left thigh": (23, 25, 0.075), "left shin": (25, 27, 0.055), "left foot": (27, 31, 0.04),
-    "right thigh": (24, 26, 0.075), "right shin": (26, 28, 0.055), "right foot": (28, 32, 0.04),
-}
-PARTS_OF = {
-    "torso": ["torso"], "head": ["head"],
-    "left arm": ["left upper arm", "left forearm"], "right arm": ["right upper arm", "right forearm"],
-    "left leg": ["left thigh", "left shin", "left foot"], "right leg": ["right thigh", "right shin", "right foot"],
-}
-ARMS = {"left arm": "left forearm", "right arm": "right forearm"}
 BEHIND_ARMS = ("torso", "left thigh", "right thigh")  # parts before which the forearms often are
-NUMBER = {part: number for number, part in enumerate(PARTS)}
 # (part, part, the joint between them, body heights around it in which they move together)
 JOINTS = (
     ("torso", "head", SHOULDERS, 0.10), ("torso", "left upper arm", 11, 0.12), ("torso", "right upper arm", 12, 0.12),
@@ -42,8 +27,6 @@ JOINTS = (
 )
 LABELS = 192  # pixels of the canvas for the masks of parts, which are enlarged when they are drawn
 CELL = 4  # of these pixels: the distance of a mesh's vertices
-HAND = 1.8  # a hand is so many times as long as from the wrist to the knuckles, for the fingers
-HEM = 0.1  # torso lengths below the hips down to which clothes move with the torso
 SHARED = 0.35  # radii by which a part goes on below its neighbour
 BESIDE_ARM = 1.3  # radii from a forearm: what is nearer to it may show the arm, whatever part it belongs to
 REACH = 4.0  # radii from the bone at which a part ends
@@ -93,10 +76,12 @@ class Part:
 
 class Pieces:
     """The parts of a body in one frame, each of which is cut when it is first asked for. person: float32 LABELS x
-    LABELS in [0, 1], where the person is; joints: (33, 3) in canvas units; height: of the body there. Parts go a pixel
-    farther than the person, because a finer matte tells where she ends."""
+    LABELS in [0, 1], where the person is; joints: (33, 3) in canvas units; height: of the body there; image: uint8
+    LABELS x LABELS x 3 BGR, the frame, of which the PartColours `colours` judge, too, to which part a pixel belongs;
+    without them distances decide alone. Parts go a pixel farther than the person, because a finer matte tells where
+    she ends."""
 
-    def __init__(self, person, joints, height):
+    def __init__(self, person, joints, height, image=None, colours=None):
         self._joints, self._height, self._known = joints, height, {}
         left, top, width, below = cv2.boundingRect((person > SOLID[0]).astype(np.uint8))
         # The mesh's grid holds the person and a margin of two cells.
@@ -109,11 +94,15 @@ class Pieces:
         # Distances change slowly, so between the vertices they are interpolated.
         x, y = np.meshgrid(*((np.arange(length, dtype=np.float32) + 0.5) / CELL for length in size))
         self._away = [cv2.remap(plane.reshape(rows + 1, columns + 1), x, y, cv2.INTER_LINEAR) for plane in away]
-        self._nearest = functools.reduce(np.minimum, self._away)
-        self._shown = cv2.warpAffine(person, np.float32([[1, 0, -self._corner[0]], [0, 1, -self._corner[1]]]), size)
+        move = np.float32([[1, 0, -self._corner[0]], [0, 1, -self._corner[1]]])
+        self._shown = cv2.warpAffine(person, move, size)
+        self._costs = self._away
+        if colours is not None:
+            self._costs = colours.costs(np.stack(self._away), cv2.warpAffine(image, move, size), self._shown)
+        self._least = functools.reduce(np.minimum, self._costs)
         self._around = cv2.dilate(self._shown, np.ones((3, 3), np.uint8))
-        self._widest = np.minimum(self._nearest + SHARED, REACH)  # no part is seen farther than this from its bone
-        self._widest[self._around <= SOLID[0]] = -1
+        self._most = np.minimum(self._least + SHARED, REACH)  # no part is seen where its costs are higher than this
+        self._most[self._around <= SOLID[0]] = -1
 
     def get(self, name):
         """The Part of this name, or None where nothing of it is seen."""
@@ -122,14 +111,14 @@ class Pieces:
         return self._known[name]
 
     def _cut(self, number):
-        own, (columns, rows) = self._away[number], self._cells
-        x, y, width, below = cv2.boundingRect(cv2.compare(own, self._widest, cv2.CMP_LT))
+        own, (columns, rows) = self._costs[number], self._cells
+        x, y, width, below = cv2.boundingRect(cv2.compare(own, self._most, cv2.CMP_LT))
         if not width:
             return None
         box = np.s_[y - 1:y + below + 1, x - 1:x + width + 1]  # one more pixel, so that it ends softly
-        own, belongs = own[box], np.clip((self._nearest[box] - own[box]) / SHARED + 1, 0, 1)
-        belongs *= np.clip((REACH - own) * 2, 0, 1)
-        seen = _attached(self._shown[box] * belongs > SOLID[0], own)
+        own, away = own[box], self._away[number][box]
+        belongs = np.clip((self._least[box] - own) / SHARED + 1, 0, 1) * np.clip((REACH - own) * 2, 0, 1)
+        seen = _attached(self._shown[box] * belongs > SOLID[0], away)
         if not seen.any():
             return None
         mask = self._around[box] * belongs
@@ -141,9 +130,15 @@ class Pieces:
         cells = cv2.dilate(cells, np.ones((3, 3), np.uint8)) > 0  # a margin of one cell
         used, triangles = _mesh(cells)
         weights = _weights(number, self._from_grid[:, used], self._grid[used], self._joints, self._height)
-        from_arms = {arm: self._away[NUMBER[forearm]][box] for arm, forearm in ARMS.items()}
+        from_arms = {arm: self._from_arm(NUMBER[forearm], number, box) for arm, forearm in ARMS.items()}
         return Part((mask - SOLID[0]) / (SOLID[1] - SOLID[0]), (self._corner[0] + x - 1, self._corner[1] + y - 1),
-                    self._grid[used], weights, triangles, own, from_arms, number)
+                    self._grid[used], weights, triangles, away, from_arms, number)
+
+    def _from_arm(self, arm, number, box):
+        """float32 h x w: how far the pixels of a box of the part with this number are from a forearm (its number), in
+        its radii. It is less where the colour fits the arm better than the part."""
+        more = self._costs[arm][box] - self._away[arm][box] - self._costs[number][box] + self._away[number][box]
+        return self._away[arm][box] + np.minimum(more, 0)
 
 
 def _edge(inside):
@@ -162,16 +157,6 @@ def _attached(seen, away):
         if touches.any():
             break
     return touches[labels]
-
-
-def distances(places, joints, height):
-    """float (12, ...): how far `places` (..., 2) in canvas units are from the bone of each of PARTS, in its radii."""
-    ends = [(number, *pair) for part, number in NUMBER.items() for pair in segments(joints, part)]
-    numbers, starts, stops = (np.array(each) for each in zip(*ends, strict=True))
-    away = distance_to_segment(places.reshape(-1, 2), starts[:, None], stops[:, None])
-    away = np.minimum.reduceat(away, np.flatnonzero(np.diff(numbers, prepend=-1)))
-    radii = height * np.array([radius for *_, radius in PARTS.values()])
-    return (away / radii[:, None]).reshape(len(PARTS), *places.shape[:-1])
 
 
 def _mesh(cells):
@@ -258,20 +243,3 @@ def inverse_maps(parts, goals, size):
             places[pixel, axis] = first + (second - first) * b + (third - first) * c
     return [(left, top, places[start:stop].reshape(height, width, 2)) for (left, top), (width, height), start, stop
             in zip(corner.tolist(), extent.tolist(), begin[:-1], begin[1:], strict=True)]
-
-
-def segments(joints, part):
-    """[(start, end)], x and y, around which a part's pixels lie: its bone, which is longer at feet and head, where the
-    body goes on beyond the landmark, and the hand, which belongs to the forearm and may be bent."""
-    start, end = (landmark_point(joints, landmark)[:2] for landmark in PARTS[part][:2])
-    along = end - start
-    if "forearm" in part:
-        knuckles = landmark_point(joints, (17, 19) if part == "left forearm" else (18, 20))[:2]
-        return [(start, end), (end, end + HAND * (knuckles - end))]
-    if part == "torso":  # a hem hangs down from it
-        return [(start, end + HEM * along)]
-    if part == "head":
-        return [(start + 0.1 * along, end + 0.9 * along)]
-    if "foot" in part:
-        return [(start - 0.2 * along, end + 0.35 * along)]
-    return [(start, end)]
