@@ -2,6 +2,7 @@
 
 import copy
 import itertools
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -80,7 +81,7 @@ def test_the_part_that_is_drawn_is_what_the_whole_picture_shows_there(target, si
 
 def test_a_mirrored_frame_is_drawn_as_a_mirror_shows_it(target, monkeypatch):
     monkeypatch.setattr(retrieval, "MIRROR", dict.fromkeys(CHAINS, 0.0))
-    monkeypatch.setattr(retrieval, "BLUR", 0.0)
+    monkeypatch.setattr(retrieval, "BLUR", dict.fromkeys(CHAINS, 0.0))
     generator, count = LimbWarp(target), len(target)
     for index in (3, 17):
         joints = target.joints[index]
@@ -175,6 +176,16 @@ def test_the_plan_is_the_cheapest_of_all_sequences(monkeypatch):
                 assert limb(found[chain]) == pytest.approx(min(map(limb, sequences)), rel=1e-9)
             costs = {frames: sequence_cost(known[UNDER], wanted[UNDER], frames) for frames in sequences}
             assert costs[tuple(found[UNDER])] == pytest.approx(min(costs.values()), rel=1e-9)
+
+
+def test_cloth_is_as_sharp_as_frames_that_show_it_alike_and_faces_as_sharp_as_any():
+    """Of 200 frames, the second half has another shape and half the sharpness. Only in a head that is blur."""
+    target = SimpleNamespace(sharpness=np.repeat([[8.0], [4.0]], 100, 0) * np.ones((1, len(CHAINS))))
+    alike = np.tile(np.repeat([[0.0], [9.0]], 100, 0), (2, 1))
+    for chain in CHAINS:
+        costs = retrieval._blur(target, chain, alike).reshape(2, 2, 100)
+        assert (costs[:, 0] == 0).all()
+        assert np.allclose(costs[:, 1], np.sqrt(retrieval.BLUR[chain]) / 2 if chain == "head" else 0)
 
 
 def test_a_high_price_takes_the_whole_body_from_one_frame(target, monkeypatch):

@@ -32,19 +32,19 @@ def posed(left, right):
     return joints
 
 
-def painted(joints, colours=COLOURS, noise=5.0):
+def painted(joints, colours=COLOURS, widths=WIDER):
     """(image, person, parts): the body, far parts first, and for each pixel the number of the part that it shows."""
     parts = np.full((LABELS, LABELS), -1, np.int16)
     for part, (*_, radius) in PARTS.items():
         kind = part.removeprefix("left ").removeprefix("right ")
-        width = max(round(2 * radius * HEIGHT * LABELS * WIDER.get(kind, 1.0)), 1)
+        width = max(round(2 * radius * HEIGHT * LABELS * widths.get(kind, 1.0)), 1)
         for pair in segments(joints, part):
             start, end = (tuple(int(each) for each in np.round(place * LABELS)) for place in pair)
             cv2.line(parts, start, end, NUMBER[part], width)
     image = np.full((LABELS, LABELS, 3), 230.0)
     for part, number in NUMBER.items():
         image[parts == number] = colours[part.removeprefix("left ").removeprefix("right ")]
-    image += np.random.default_rng(0).normal(0, noise, image.shape)
+    image += np.random.default_rng(0).normal(0, 5, image.shape)
     return image.clip(0, 255).astype(np.uint8), (parts >= 0).astype(np.float32), parts
 
 
@@ -97,6 +97,18 @@ def test_parts_are_cut_where_their_colours_are():
             assert (part.cover[shown == NUMBER[name]] > 0.5).mean() > 0.8  # the arm itself is there
         strips.append(shirt)
     assert strips[0] > 40 and strips[1] < 0.3 * strips[0], strips
+
+
+def test_a_shoe_that_points_at_the_camera_is_no_part_of_the_shin():
+    joints, strips = posed((30, 30), (60, 60)), []
+    joints[31, :2] = joints[27, :2] + (0.0, 0.01)
+    image, person, parts = painted(joints, widths=WIDER | {"foot": 2.0})
+    for colours in (None, learned(COLOURS)):
+        shin = Pieces(person, joints, HEIGHT, image, colours).get("left shin")
+        left, top = shin.corner
+        shown = parts[top:top + len(shin.cover), left:left + shin.cover.shape[1]]
+        strips.append((shin.cover[shown == NUMBER["left foot"]] > 0.5).sum())
+    assert strips[0] > 20 and strips[1] < 0.5 * strips[0], strips
 
 
 @pytest.mark.parametrize("side", ARMS)

@@ -1,7 +1,8 @@
 """Which colours the parts of a body have, learned from the frames of the target themselves.
 
 Where an arm lies before the body or beside it, the distances from the bones do not tell where the arm ends and the
-shirt begins, or the skirt: fingers reach farther than their landmarks, and sleeves and waists differ. Colours tell.
+shirt begins, or the skirt: fingers reach farther than their landmarks, and sleeves and waists differ. Nor do they tell
+where a shoe begins that points at the camera. Colours tell.
 They are counted where the distances leave no doubt, then once more where the colours found so far leave none, as in
 GrabCut (Rother et al., SIGGRAPH 2004). Where two parts are dressed alike, colours say nothing and distances decide.
 """
@@ -12,9 +13,10 @@ from scipy.ndimage import gaussian_filter
 
 from picture.parts import NUMBER, PARTS, PARTS_OF, distances
 
-# What is told apart by colours. Within a group distances are enough: torso and legs mostly come from one frame.
-GROUPS = [[NUMBER[part] for chain in chains for part in PARTS_OF[chain]] for chains in (
-    ("torso", "left leg", "right leg"), ("head",), ("left arm",), ("right arm",))]
+# What is told apart by colours. Within a group distances decide alone: torso and legs mostly come from one frame.
+GROUPS = [[NUMBER[part] for part in parts] for parts in (
+    ["torso", "left thigh", "left shin", "right thigh", "right shin"], ["head"], PARTS_OF["left arm"],
+    PARTS_OF["right arm"], ["left foot"], ["right foot"])]
 KINDS = sorted({part.removeprefix("left ").removeprefix("right ") for part in PARTS})  # left and right are alike
 KIND_OF = np.array([KINDS.index(part.removeprefix("left ").removeprefix("right ")) for part in PARTS])
 LEVELS = (8, 16, 16)  # of L, a and b (CIELAB)

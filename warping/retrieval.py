@@ -42,7 +42,7 @@ SURE = 0.9  # visibility from which a joint is not in doubt
 # Joints of which the detector must be sure. The torso's picture shows an arm that was found elsewhere by error.
 DOUBTED = {"torso": (13, 14, 15, 16), "head": (), "left arm": (13, 15), "right arm": (14, 16), "left leg": (25, 27),
            "right leg": (26, 28)}
-BLUR = 0.003  # cost of a chain that shows nothing but blur
+BLUR = dict.fromkeys(CHAINS, 0.003) | {"head": 0.015}  # cost of a chain that shows nothing but blur; faces matter most
 COMPARED = 40  # frames with which a frame's sharpness is compared
 SHARP = 80  # percentile of their sharpness that counts as sharp
 NEAR = 0.13  # body heights: limbs that are nearer to each other than this overlap in the picture
@@ -80,11 +80,15 @@ def _both_sides(values, chain, numbers):
 
 def _blur(target, chain, own):
     """(2 N,): the square root of what a chain's blur costs in each frame of the target. Its sharpness is compared with
-    that of frames in which its shape (2 N, D) is alike, because cloth is not as sharp as a face."""
+    that of frames in which its shape (2 N, D) is alike, because cloth is not as sharp as a face; a head is compared
+    with all, because in a quick turn all frames are blurred."""
     sharpness = _both_sides(target.sharpness, chain, {name: number for number, name in enumerate(CHAINS)})
-    _, alike = cKDTree(own).query(own, np.arange(1, min(COMPARED, len(own)) + 1))
-    best = np.maximum(np.percentile(sharpness[alike], SHARP, axis=1), 1e-6)
-    return np.sqrt(BLUR) * np.clip(1 - sharpness / best, 0, 1)
+    if chain == "head":
+        best = np.percentile(sharpness, SHARP)
+    else:
+        _, alike = cKDTree(own).query(own, np.arange(1, min(COMPARED, len(own)) + 1))
+        best = np.percentile(sharpness[alike], SHARP, axis=1)
+    return np.sqrt(BLUR[chain]) * np.clip(1 - sharpness / np.maximum(best, 1e-6), 0, 1)
 
 
 def _doubt(target, chain):
