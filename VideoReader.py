@@ -200,6 +200,8 @@ class VideoReader(contextlib.AbstractContextManager):
             try:
                 while (read := camera.read())[0] and not stop.is_set():
                     put((time.monotonic(), read[1]))
+            except cv2.error as error:  # for a program that films, this is the end of the film, which is kept
+                warn(f"the camera failed ({error.err}); the video ends here")
             finally:
                 put(None)  # also after an error, so that nobody waits for ever
 

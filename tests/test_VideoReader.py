@@ -257,8 +257,10 @@ def test_the_latest_frame_of_a_film_in_the_making(tmp_path):
     assert latest_frame(part) is None
 
 
-def test_of_a_webcam_the_newest_frame_is_given_and_older_ones_are_dropped(monkeypatch):
-    """A stand-in that numbers its frames, 100 a second, and keeps those that were not taken, as real cameras do."""
+@pytest.mark.parametrize("fails", [False, True])
+def test_of_a_webcam_the_newest_frame_is_given_and_older_ones_are_dropped(fails, monkeypatch, capfd):
+    """A stand-in that numbers its frames, 100 a second, and keeps those that were not taken, as real cameras do. It
+    ends as when it is pulled out, or with an error of OpenCV."""
 
     class Camera:
         released = False
@@ -275,6 +277,8 @@ def test_of_a_webcam_the_newest_frame_is_given_and_older_ones_are_dropped(monkey
         def read(self):
             self.given += 1
             time.sleep(max(0, self.begin + self.given / 100 - time.monotonic()))
+            if fails and self.given == 60:
+                cv2.resize(np.zeros((0, 0), np.uint8), (4, 4))
             return self.given < 60, np.full((4, 4, 3), self.given, np.uint8)
 
         def release(self):
@@ -289,3 +293,5 @@ def test_of_a_webcam_the_newest_frame_is_given_and_older_ones_are_dropped(monkey
     seconds, numbers = np.array(seen).T
     assert Camera.released and len(seen) < 9 and np.diff(numbers).min() >= 5  # it ends with the camera
     assert np.allclose(seconds, (numbers - numbers[0]) / 100, atol=0.15)
+    said = capfd.readouterr().err
+    assert said.count("\n") == fails and ("warning: the camera failed" in said) == fails
