@@ -42,7 +42,7 @@ SURE = 0.9  # visibility from which a joint is not in doubt
 # Joints of which the detector must be sure. The torso's picture shows an arm that was found elsewhere by error.
 DOUBTED = {"torso": (13, 14, 15, 16), "head": (), "left arm": (13, 15), "right arm": (14, 16), "left leg": (25, 27),
            "right leg": (26, 28)}
-BLUR = dict.fromkeys(CHAINS, 0.003) | {"head": 0.015}  # cost of a chain that shows nothing but blur; faces matter most
+BLUR = dict.fromkeys(CHAINS, 0.003) | {"head": 0.006}  # cost of a chain that shows nothing but blur; faces matter most
 COMPARED = 40  # frames with which a frame's sharpness is compared
 SHARP = 80  # percentile of their sharpness that counts as sharp
 NEAR = 0.13  # body heights: limbs that are nearer to each other than this overlap in the picture
