@@ -119,9 +119,9 @@ class VideoSkeleton:
 
     def on_canvas(self, image, corner, size):
         """A part of the canvas (uint8 h x w or h x w x 3), whose `corner` (left, top) is in pixels of the canvas, on
-        all of it, at size x size pixels: 0 elsewhere."""
+        all of it, at size x size pixels: 0 elsewhere. Of a matte that shrinks, pixels are averaged."""
         grow, (height, width) = size / self.size, image.shape[:2]
-        if grow < 0.7 and image.ndim == 2:  # pixels of a matte are averaged first
+        if grow < 0.7 and image.ndim == 2:
             image = cv2.resize(image, [max(1, round(length * grow)) for length in (width, height)],
                                interpolation=cv2.INTER_AREA)
         per_pixel = np.array(image.shape[1::-1]) / (width, height)  # pixels of the image for one of the canvas

@@ -2,9 +2,9 @@
 
 Where an arm lies before the body or beside it, the distances from the bones do not tell where the arm ends and the
 shirt begins, or the skirt: fingers reach farther than their landmarks, and sleeves and waists differ. Nor do they tell
-where a shoe begins that points at the camera. Colours tell.
-They are counted where the distances leave no doubt, then once more where the colours found so far leave none, as in
-GrabCut (Rother et al., SIGGRAPH 2004). Where two parts are dressed alike, colours say nothing and distances decide.
+where a shoe begins that points at the camera. Colours tell. They are counted where the distances leave no doubt, then
+once more where the colours found so far leave none, as in GrabCut (Rother et al., SIGGRAPH 2004). Where two parts are
+dressed alike, colours say nothing and distances decide.
 """
 
 import cv2
@@ -28,8 +28,8 @@ CLEAR = (1.0, 0.9)  # radii: so near to its bone, and so much farther from those
 FEW = 60.0  # pixels: of a part with fewer, the colours of the whole body are believed more than its own
 ANY = 0.02  # share of pixels that have any colour of the body, whatever the part
 DOUBT = 1.0  # nats: a smaller difference of two surprises says nothing
-MOST = 5.0  # nats: a greater surprise counts no more
-PER_NAT = 0.5  # radii
+MOST = 5.0  # nats: a greater one counts no more
+PER_NAT = 0.5  # radii that a difference of one nat is worth
 
 
 class PartColours:
