@@ -117,11 +117,12 @@ class VideoSkeleton:
         those of the canvas."""
         return self.on_canvas(self._matte(index), self._boxes[index, :2], size or self.size)
 
-    def on_canvas(self, image, corner, size):
+    def on_canvas(self, image, corner, size, averaged=True):
         """A part of the canvas (uint8 h x w or h x w x 3), whose `corner` (left, top) is in pixels of the canvas, on
-        all of it, at size x size pixels: 0 elsewhere. Of a matte that shrinks, pixels are averaged."""
+        all of it, at size x size pixels: 0 elsewhere. averaged: where it shrinks, pixels are averaged, which takes
+        longer than leaving some out."""
         grow, (height, width) = size / self.size, image.shape[:2]
-        if grow < 0.7 and image.ndim == 2:
+        if averaged and grow < 0.7:
             image = cv2.resize(image, [max(1, round(length * grow)) for length in (width, height)],
                                interpolation=cv2.INTER_AREA)
         per_pixel = np.array(image.shape[1::-1]) / (width, height)  # pixels of the image for one of the canvas

@@ -213,8 +213,8 @@ class LimbWarp(Generator):
 
     def _small(self, image, matte, corner):
         """(uint8 LABELS x LABELS x 3 BGR, float32 LABELS x LABELS in [0, 1]): what `_person` gives, on the canvas."""
-        image, person = (self._target.on_canvas(each, corner, LABELS) for each in (image, matte))
-        return image, person.astype(np.float32) / 255
+        person = self._target.on_canvas(matte, corner, LABELS).astype(np.float32) / 255
+        return self._target.on_canvas(image, corner, LABELS, averaged=False), person
 
     def _person(self, index):
         """(image, matte, (left, top)) of frame number `index`, as VideoSkeleton.person gives them."""

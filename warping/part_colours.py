@@ -17,15 +17,18 @@ from picture.parts import NUMBER, PARTS, PARTS_OF, distances
 GROUPS = [[NUMBER[part] for part in parts] for parts in (
     ["torso", "left thigh", "left shin", "right thigh", "right shin"], ["head"], PARTS_OF["left arm"],
     PARTS_OF["right arm"], ["left foot"], ["right foot"])]
-KINDS = sorted({part.removeprefix("left ").removeprefix("right ") for part in PARTS})  # left and right are alike
-KIND_OF = np.array([KINDS.index(part.removeprefix("left ").removeprefix("right ")) for part in PARTS])
+# The number of each part's kind. A left and a right part are of one kind, because they mostly have the same colours.
+KINDS, KIND_OF = np.unique([part.removeprefix("left ").removeprefix("right ") for part in PARTS], return_inverse=True)
 LEVELS = (8, 16, 16)  # of L, a and b (CIELAB)
+FARTHEST = 64  # of a and b: hardly any colour of skin or cloth is farther from grey
 BINS = int(np.prod(LEVELS))
 SPREAD = (0.7, 1.0, 1.0)  # levels over which a count is spread: light and noise change a colour by so much
 FRAMES = 40  # of the target, from which colours are learned
 INSIDE = 0.95  # of a matte: what is less may show the background
-CLEAR = (1.0, 0.9)  # radii: so near to its bone, and so much farther from those of the other groups, is no doubt
-FEW = 60.0  # pixels: of a part with fewer, the colours of the whole body are believed more than its own
+# Radii. A pixel surely belongs to a part if it is nearer to its bone than the first of these, and if every other group
+# is farther away than that bone by at least the second.
+CLEAR = (1.0, 0.9)
+FEW = 60.0  # pixels: a part with fewer is expected to have the colours of the whole body rather than its own
 ANY = 0.02  # share of pixels that have any colour of the body, whatever the part
 DOUBT = 1.0  # nats: a smaller difference of two surprises says nothing
 MOST = 5.0  # nats: a greater one counts no more
@@ -58,6 +61,7 @@ class PartColours:
         return np.stack([self._surprise[KIND_OF[part], colours] for part in nearest])
 
     def _costs(self, away, surprises):
+        """The same as `costs`, of the surprises in each group."""
         more = np.clip(surprises - surprises.min(0) - DOUBT, 0, MOST - DOUBT) * np.float32(PER_NAT)
         costs = away.copy()
         for group, each in zip(GROUPS, more, strict=True):
@@ -76,9 +80,10 @@ def _pixels(image, person, joints, height):
 def _bins(image):
     """int h x w: the bin of each colour of an image (uint8 h x w x 3 BGR)."""
     light, red, yellow = np.moveaxis(cv2.cvtColor(image, cv2.COLOR_BGR2LAB).astype(np.int32), 2, 0)
-    # Hardly any colour of skin or cloth is farther than 64 from grey.
-    red, yellow = (np.clip((each - 64) // 8, 0, 15) for each in (red, yellow))
-    return (light // 32 * LEVELS[1] + red) * LEVELS[2] + yellow
+    light = light * LEVELS[0] // 256
+    red, yellow = (np.clip((each - 128 + FARTHEST) * levels // (2 * FARTHEST), 0, levels - 1)
+                   for each, levels in ((red, LEVELS[1]), (yellow, LEVELS[2])))
+    return (light * LEVELS[1] + red) * LEVELS[2] + yellow
 
 
 def _learned(costs, colours):
