@@ -52,9 +52,10 @@ from measuring.references import (
 )
 from measuring.scoreboard import FigureTable, save_rows, write_growth
 from motion.detector import PoseDetector, detect_everyone
-from motion.extraction import SEGMENT, cache_folder, load_track
+from motion.extraction import cache_folder, load_track
 from motion.mending import steady
 from motion.retargeting import place
+from motion.segments import SEGMENT
 from video.film import VideoWriter
 from VideoReader import VideoReader
 from VideoSkeleton import VideoSkeleton

@@ -206,15 +206,17 @@ class GenWarp(LimbWarp):
     @torch.inference_mode()
     def _refined(self, skeleton):
         """(picture, mask, box): what `generate` gives, and rows and columns of all that may differ from the plate."""
-        picture, cover, _ = self.draw(skeleton.joints, self.frames_for(skeleton))
+        picture, cover, drawn = self.draw(skeleton.joints, self.frames_for(skeleton))
         near = cv2.dilate((self._shrink(cover) > 0).astype(np.uint8) * 255, self._reach)
-        mask = cv2.resize(near, (self.size, self.size), interpolation=cv2.INTER_NEAREST)
+        mask = drawn | cv2.resize(near, (self.size, self.size), interpolation=cv2.INTER_NEAREST)
+        x, y, width, height = cv2.boundingRect(mask)
+        whole = np.s_[y:y + height, x:x + width]
         x, y, width, height = cv2.boundingRect(near)
         scale = self.size / self._low
         left, top = int(x * scale), int(y * scale)
         box = np.s_[top:math.ceil((y + height) * scale), left:math.ceil((x + width) * scale)]
         if not width:
-            return picture, mask, box
+            return picture, mask, whole
         drawn = F.adaptive_avg_pool2d(pose_input(skeleton, "image", self._image_size), self._low)
         pictures = network_input(self._shrink(picture), self._shrink(cover), self._low_plate, drawn)[None]
         change = self._network.change(pictures.to(self._device, self._type))[0]
@@ -229,7 +231,7 @@ class GenWarp(LimbWarp):
                                          for first, length in zip((left, top), size, strict=True))))
         shifted = cv2.remap(picture, pixels + flow * self.size, None, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
         picture[box] = cv2.add(shifted, colour * 127.5, dtype=cv2.CV_8U)
-        return picture, mask, box
+        return picture, mask, whole
 
     def _shrink(self, image):
         """An image of any size and type, at the pixels that the network sees."""

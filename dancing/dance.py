@@ -71,7 +71,8 @@ def moments(track, placed, target, generator, source=None):
     source: a VideoReader of the source's frames, or None where they are not shown. It may have fewer frames than when
     its poses were found; then the dance ends with it.
     """
-    skeletons = (track.skeleton(number) for number in range(len(track)))
+    seen = track.in_pictures()
+    skeletons = (seen.skeleton(number) for number in range(len(seen)))
     with ExitStack() as stack:
         images = stack.enter_context(closing(ahead(_timed(dance(placed, target, generator)))))
         frames = itertools.repeat((None, 0.0))
@@ -80,7 +81,7 @@ def moments(track, placed, target, generator, source=None):
             shown = (draw_source(frame, skeleton, height) for frame, skeleton in zip(source, skeletons, strict=False))
             frames = stack.enter_context(closing(ahead(_timed(shown))))
         for number, (image, generate_ms), (frame, read_ms) in zip(range(len(placed)), images, frames, strict=False):
-            yield Moment(float(track.seconds[number]), frame, bool(track.found[number]), track.skeleton(number),
+            yield Moment(float(track.seconds[number]), frame, bool(track.found[number]), seen.skeleton(number),
                          placed.skeleton(number), image, read_ms, 0.0, generate_ms)
 
 

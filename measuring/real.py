@@ -3,8 +3,9 @@
 It is the same person before the same camera, so a perfect result is the real frame. Everything runs as in the demo, and
 is judged at the video's own size, over the person: cut out by a matte of the clip itself (matting.py), set on grey,
 in a padded square around the real joints. The person is moved by one shift for the whole clip; how far is told
-("aside"). Where the camera moves, size and place in the result's still scene are a convention, so there the person is
-also scaled, once for the clip. Only what is near the person is kept of each frame, so memory stays small.
+("aside"). Where the camera moves, the truth is laid into the still scene of its middle frame (video/camera.py). Size
+and place in the result's scene are a convention then, so the person is also scaled, once for the clip. Only what is
+near the person is kept of each frame, so memory stays small.
 """
 
 from dataclasses import dataclass
@@ -26,9 +27,10 @@ from motion.detector import PoseDetector
 from motion.extraction import load_track
 from motion.mending import steady
 from motion.retargeting import place
-from picture.canvas import canvas_box, crop, resize
+from picture.canvas import MARGIN, canvas_box, crop, resize
 from picture.matting import matte
 from Skeleton import REDUCED, Skeleton
+from video.camera import STANDING, matrices
 from video.clip import Clip
 from VideoReader import VideoReader
 from VideoSkeleton import VideoSkeleton
@@ -104,20 +106,25 @@ class RealCase:
         if not source.present.any():
             raise UserError(f"nobody is seen at the end of {path}, which would be the truth; take another clip")
         self.placed, self.fps = place(source, self.target), source.fps
-        self._view = canvas_box(source.joints[source.present][:, :, :2] * max(source.size), source.size)
+        self._still = self.target.still and (source.camera == STANDING).all()
         self._shown = set(np.linspace(0, len(source) - 1, SHOWN + 2).round().astype(int)[1:-1].tolist())
+        view, own = (_view(joints[source.present, :, :2], source.size, self._still) for joints in (
+            source.joints * max(source.size), self.placed.joints * self.target.box[2] + [*self.target.box[:2], 0]))
+        self._view = view if self._still else own
         with VideoReader(self.clip) as reader:
-            self.truth = self._cut_out(reader, "truth")
+            laid = (lay(frame, way, view) for frame, way in zip(reader, matrices(source.camera, max(source.size)),
+                                                                strict=False))
+            self.truth = self._cut_out(laid, "truth")
         if not any(person.present.any() for person in self.truth):
             raise UserError(f"nobody is found again at the end of {path}")
 
-    def _cut_out(self, frames, title):
-        """[CutOut] of the frames (uint8 H x W x 3 BGR)."""
-        people, side, last = [], self._view[2], None
+    def _cut_out(self, images, title):
+        """[CutOut] of the images, each the view (uint8 S x S x 3 BGR) of a frame."""
+        people, last = [], None
         with PoseDetector(fps=self.fps, mask=True) as detector, FaceFinder() as finder:
-            frames = tqdm(frames, total=len(self.placed), desc=title, unit="frame", leave=False)
-            for number, frame in enumerate(frames):
-                image = crop(frame, self._view, side)
+            images = tqdm(images, total=len(self.placed), desc=title, unit="frame", leave=False)
+            for number, image in enumerate(images):
+                side = len(image)
                 skeleton, mask = detector.detect(image)
                 if skeleton is None:
                     skeleton, mask = Skeleton(np.zeros((33, 3)), np.zeros(33)), np.zeros((side, side), np.float32)
@@ -137,8 +144,9 @@ class RealCase:
 
     def judge(self, name, minutes, generator):
         """(Row, [CutOut]) of a Generator of `target`. name, minutes: see Row."""
-        people = self._cut_out(dance(self.placed, self.target, generator), name)
-        values = compare(self.truth, people, self.target.still, self._own_faces)
+        frames = dance(self.placed, self.target, generator)
+        people = self._cut_out((crop(frame, self._view, self._view[2]) for frame in frames), name)
+        values = compare(self.truth, people, self._still, self._own_faces)
         return Row("real", name, minutes, self.name, values), people
 
     @cached_property
@@ -152,6 +160,25 @@ class RealCase:
         return faces
 
 
+def _view(points, frame_size, still):
+    """The square (x, y, side), in px, in which the person is judged. points: (N, 33, 2), landmarks in px of a scene;
+    frame_size: (width, height) of its picture; still: whether the camera stood still, so that no one leaves it."""
+    if still:
+        return canvas_box(points, frame_size)
+    low, high = points.min((0, 1)), points.max((0, 1))
+    side = int(np.ceil((high - low).max() / (1 - 2 * MARGIN)))
+    return *((low + high - side) / 2).round().astype(int).tolist(), side
+
+
+def lay(frame, way, view):
+    """The square `view` (x, y, side), in px, of a scene in which a frame (uint8 H x W x 3 BGR) lies as the similarity
+    `way` (2, 3) tells: uint8 side x side x 3; black beside the frame."""
+    if np.array_equal(way, np.eye(2, 3)):
+        return crop(frame, view, view[2])
+    moved = way - np.column_stack([np.zeros((2, 2)), view[:2]])
+    return cv2.warpAffine(frame, moved, (view[2], view[2]), flags=cv2.INTER_CUBIC)
+
+
 def compare(truth, made, still, own_faces):
     """{metric: value, or None where it can't be measured} of the list of CutOuts `made` against `truth`. still: whether
     the camera stood still, so that the size must be right; own_faces: the target's, a list of Face or None."""
@@ -162,6 +189,7 @@ def compare(truth, made, still, own_faces):
     scale = 1.0 if still or not np.isfinite(height) else 1 / height
     away = (real_joints - joints * scale)[present & real_present]
     shift = np.median(away, 0).round() if len(away) else np.zeros(2)
+    aside = np.linalg.norm(shift) / np.nanmedian(lengths[1]) if still else np.nan
     pictures = []
     for number in range(SLOW_EVERY, len(truth), SLOW_EVERY):
         box = person_square(truth[number])
@@ -178,7 +206,7 @@ def compare(truth, made, still, own_faces):
     return rounded({f"ST-LPIPS {size}": value for size, value in zip(SIZES, pictures, strict=False)} | {
         "SSIM": pictures[2], "PSNR": metrics.psnr(pictures[3]), "AKD": distance, "MKR": missing,
         "jitter": moves[0] / moves[1], "tOF": pictures[4], "height": height,
-        "aside": np.linalg.norm(shift) / np.nanmedian(lengths[1]), "sharpness": sharp[0] / sharp[1],
+        "aside": aside, "sharpness": sharp[0] / sharp[1],
         "flicker": np.nanmean([person.flicker for person in made]), "head turn": faces.turn_error(*both_faces),
         "face shape": faces.shape_error(both_faces[0], own_faces)}, 4)
 

@@ -4,9 +4,9 @@ A video's folder is `<its name>-<key>`. The key is a hash of the video's content
 SCHEMA, so a change of any of them finds the poses anew. In the folder: poses.npz (see motion.following.FoundPeople) and
 masks.bin, the people's masks as JPEG images end to end.
 
-The work is done in segments of SEGMENT frames. Each frame is looked at on its own, so a segment depends on nothing but
-its frames: the result is the same in one go, after an interruption, or by several processes. The segments lie in a
-hidden folder until the video is complete, so a run that was stopped goes on where it was.
+The work is done in segments (motion/segments.py), so the result is the same in one go, after an interruption, or by
+several processes. They lie in a hidden folder until the video is complete, so a run that was stopped goes on where it
+was. Then they are put together, and the camera's motion is found.
 """
 
 import contextlib
@@ -17,7 +17,6 @@ import math
 import re
 import shutil
 import time
-from collections import deque
 
 import cv2
 import numpy as np
@@ -25,19 +24,19 @@ from tqdm import tqdm
 
 from common import paths
 from common.command_line import UserError, warn, writable_folder
-from common.files import DamagedCache, atomic_write, file_lock, load_arrays, sha256, shorten
+from common.files import DamagedCache, EncodedImages, decode_image, file_lock, sha256, shorten
 from common.processes import run_in_processes
-from motion.cuts import CutDetector, thumbnail
-from motion.detector import POSE_MODEL, detect_everyone
-from motion.following import FoundPeople, clothes, identify
+from motion import segments
+from motion.detector import POSE_MODEL
+from motion.following import FoundPeople, identify
+from motion.segments import JPEG, SMALL, find_segments, read_segment, small_size
 from motion.track import frame_rate
+from video.camera import camera_path
 from video.clip import Clip
-from VideoReader import NothingThere, VideoReader, index_count, video_images
+from video.cuts import CutDetector
+from VideoReader import VideoReader, index_count, video_images
 
-SCHEMA = 5  # raise it when the meaning of a stored value changes
-SEGMENT = 120  # frames of a segment: some seconds of work
-MASK_SIZE = 512  # pixels of the longer side of a stored mask
-MASK_JPEG = [cv2.IMWRITE_JPEG_QUALITY, 90]
+SCHEMA = 6  # raise it when the meaning of a stored value changes
 PROCESS_SEGMENTS = 10  # segments, at most, that a process gets at a time
 STALE = 7 * 24 * 3600  # seconds after which a run that was stopped is not expected to go on
 
@@ -82,7 +81,7 @@ def find_in_all(videos, workers, force=False):
                 del missing[folder]  # the run that had the lock has found them
         calls = []
         for folder, clip in missing.items():
-            count = math.ceil(index_count(clip) / SEGMENT)
+            count = math.ceil(index_count(clip) / segments.SEGMENT)
             starts = range(0, max(1, count), max(1, min(PROCESS_SEGMENTS, math.ceil(count / workers))))
             calls += [(find_segments, clip, _work_folder(folder), first, last, 1)
                       for first, last in zip(starts, [*starts[1:], None], strict=True)]
@@ -102,7 +101,7 @@ def cache_folder(video):
     if not clip.path.exists():
         raise UserError(f"there is no video {str(clip.path)!r}; check the path")
     part = [] if clip.is_whole else [clip.begin, clip.end]
-    key = json.dumps([content_sha256(clip.path), _file_sha256(POSE_MODEL.find()), MASK_JPEG, MASK_SIZE, SCHEMA, *part])
+    key = json.dumps([content_sha256(clip.path), _file_sha256(POSE_MODEL.find()), JPEG, SMALL, SCHEMA, *part])
     return paths.CACHE / f"{shorten(clip.path.stem, 40)}-{hashlib.sha256(key.encode()).hexdigest()[:16]}"
 
 
@@ -123,12 +122,6 @@ def _file_sha256(path):
 @functools.lru_cache(1024)
 def _sha256_of_version(path, size, changed):
     return sha256(path)
-
-
-def mask_size(frame_size):
-    """(width, height) of the stored masks of a video of `frame_size`."""
-    shrink = min(1, MASK_SIZE / max(frame_size))
-    return tuple(max(1, round(length * shrink)) for length in frame_size)
 
 
 def _kept(folder, clip, cut=False):
@@ -167,7 +160,7 @@ def _find(clip, folder):
     _remove_stale(folder.parent)
     with removed_after_errors(work):
         first = 0
-        while _read_segment(work, first) is not None:
+        while read_segment(work, first) is not None:
             first += 1
         # It begins one segment earlier, because behind the end of a video all of it would be decoded to find nothing.
         find_segments(clip, work, max(0, first - 1))
@@ -176,62 +169,21 @@ def _find(clip, folder):
         work.rename(folder)
 
 
-def find_segments(clip, work, first=0, last=None, detectors=None):
-    """Write those of a Clip's segments `first` up to, not including, `last` (None: the end) that `work` does not hold.
-
-    A segment is an .npz with, for its frames: seconds float64 (frames,), thumbnails uint8 (frames, 64, 64), counts int
-    (frames,); and for all people in them: joints float32 (people, 33, 3), visibility float32 (people, 33), clothes
-    float32 (people, 6), masks uint8 (bytes of JPEG images end to end), spans int (people, 2), where each mask begins
-    and ends. detectors: how many run.
-    """
-    begin, stop = first * SEGMENT, math.inf if last is None else last * SEGMENT
-    try:
-        reader = VideoReader(clip, begin)
-    except NothingThere:
-        if first:  # the video ends before this part of it
-            return
-        raise
-    # The bar is closed whatever happens, so that an error has a line of its own.
-    with reader, tqdm(reader.timed(), total=reader.frame_count, initial=begin, desc=f"poses of {clip.path.name}",
-                      unit="frame") as frames:
-        size, waiting, rows = mask_size(reader.size), deque(), []
-
-        def missing_frames():
-            for number, (seconds, frame) in enumerate(frames, begin):
-                if number >= stop:
-                    return
-                if number % SEGMENT == 0:
-                    missing = _read_segment(work, number // SEGMENT) is None
-                if missing:
-                    waiting.append((number, seconds, thumbnail(frame)))
-                    yield frame
-
-        for frame, people in detect_everyone(missing_frames(), SEGMENT, detectors):
-            number, seconds, small = waiting.popleft()
-            rows.append((seconds, small, [(skeleton, clothes(frame, skeleton, mask), _encode_mask(mask, size))
-                                          for skeleton, mask in people]))
-            if (number + 1) % SEGMENT == 0:
-                _write_segment(work, number // SEGMENT, rows)
-                rows = []
-        if rows:  # the last segment of the video is shorter
-            _write_segment(work, number // SEGMENT, rows)
-
-
 def _join(clip, work):
     """Put the segments of a complete Clip together: poses.npz and masks.bin."""
-    names = ("seconds", "counts", "joints", "visibility", "clothes", "spans")
-    parts, shots, detector, index, ends = {name: [] for name in names}, [0], CutDetector(), 0, 0
-    with open(work / "masks.bin", "wb") as file:
-        while (segment := _read_segment(work, index)) is not None:
-            for number, small in enumerate(segment["thumbnails"], index * SEGMENT):
+    names = ("seconds", "counts", "joints", "visibility", "clothes", "mask_spans")
+    parts, shots, detector, index = {name: [] for name in names}, [0], CutDetector(), 0
+    with open(work / "masks.bin", "wb") as masks:
+        while (segment := read_segment(work, index)) is not None:
+            for number, small in enumerate(segment["thumbnails"], index * segments.SEGMENT):
                 if detector(small):
                     shots.append(number)
-            segment["spans"] = segment["spans"] + ends
-            ends += file.write(segment["masks"])
+            segment["mask_spans"] = segment["mask_spans"] + masks.tell()
+            masks.write(segment["masks"])
             for name, collected in parts.items():
                 collected.append(segment[name])
             index += 1
-            if len(segment["counts"]) < SEGMENT:
+            if len(segment["counts"]) < segments.SEGMENT:
                 break
     parts = {name: np.concatenate(collected) for name, collected in parts.items()}
     parts["seconds"] = np.maximum.accumulate(parts["seconds"])  # a few files have times that go back
@@ -242,43 +194,29 @@ def _join(clip, work):
         about = {"size": reader.size, "fps": frame_rate(parts["seconds"], reader.fps),
                  "content": content_sha256(clip.path)}
     shots = np.array(shots)
+    parts["camera"] = _camera(clip, work, about["size"], parts, shots)
     parts["identities"] = identify(parts["counts"], parts["joints"], parts.pop("clothes"), parts["seconds"], shots)
-    np.savez(work / "poses.npz", mask_spans=parts.pop("spans"), **parts, shots=shots, about=json.dumps(about))
+    np.savez(work / "poses.npz", **parts, shots=shots, about=json.dumps(about))
     for path in work.glob("segment-*"):
         path.unlink()
 
 
-def _encode_mask(mask, size):
-    """A mask (float32 H x W in [0, 1]) reduced to `size` (width, height), as a uint8 array of JPEG bytes."""
-    small = cv2.resize(mask, size, interpolation=cv2.INTER_AREA)
-    return cv2.imencode(".jpg", (small * 255).round().astype(np.uint8), MASK_JPEG)[1]
+def _camera(clip, work, size, parts, shots):
+    """What `camera_path` gives. parts: what `_join` has put together so far; size: (width, height) of the video; shots:
+    with which frames shots begin."""
+    count, ends, small = len(parts["counts"]), np.cumsum([0, *parts["counts"]]), small_size(size)
+    masks, segment_of = EncodedImages(work / "masks.bin", parts["mask_spans"]), functools.lru_cache(2)(read_segment)
 
+    def picture(number):
+        index, place = divmod(number, segments.SEGMENT)
+        segment = segment_of(work, index)
+        return decode_image(segment["pictures"][slice(*segment["picture_spans"][place])], cv2.IMREAD_GRAYSCALE, small)
 
-def _write_segment(work, index, rows):
-    """rows: for each frame (seconds, thumbnail, [(Skeleton, clothes, mask as JPEG)] of the people)."""
-    seconds, thumbnails, frames = zip(*rows, strict=True)
-    people = [person for frame in frames for person in frame]
-    ends = np.cumsum([0] + [len(mask) for *_, mask in people])
-    with atomic_write(work / f"segment-{index:06d}.npz") as part, open(part, "wb") as file:
-        np.savez(file, seconds=np.array(seconds, float), thumbnails=np.stack(thumbnails),
-                 counts=np.array([len(frame) for frame in frames], int),
-                 joints=np.array([s.joints for s, *_ in people], np.float32).reshape(-1, 33, 3),
-                 visibility=np.array([s.visibility for s, *_ in people], np.float32).reshape(-1, 33),
-                 clothes=np.array([colours for _, colours, _ in people], np.float32).reshape(-1, 6),
-                 masks=np.concatenate([np.zeros(0, np.uint8), *(mask for *_, mask in people)]),
-                 spans=np.stack([ends[:-1], ends[1:]], 1))
+    def people(number):
+        return [masks.read(person, cv2.IMREAD_GRAYSCALE, small) for person in range(*ends[number:number + 2])]
 
-
-def _read_segment(work, index):
-    """The arrays of a segment, or None where it is missing or damaged."""
-    try:
-        segment = load_arrays(work / f"segment-{index:06d}.npz")
-        people = {len(segment[name]) for name in ("joints", "visibility", "clothes", "spans")}
-        frames = {len(segment[name]) for name in ("seconds", "thumbnails", "counts")}
-        fits = people == {segment["counts"].sum()} and segment["spans"].max(initial=0) <= len(segment["masks"])
-        return segment if fits and len(frames) == 1 and min(frames) else None
-    except Exception:  # a damaged or foreign file can cause many kinds of errors
-        return None
+    with tqdm(total=count, desc=f"camera of {clip.path.name}", unit="frame") as bar:
+        return camera_path(picture, people, shots, count, bar.update)
 
 
 def _remove_stale(cache):

@@ -160,11 +160,11 @@ class FoundPeople:
 
     clip: the part that counts, and the dancer. Where it is a part and the folder is the whole video's, the rest is left
     out. Attributes: folder; content, the video's SHA-256; size (width, height) and fps of the video; seconds float64
-    (N,) and shots int (S,) as in Track; counts int (N,), how many people each frame shows; joints float32 (P, 33, 3),
-    visibility float32 (P, 33) and identities int (P,) of all of them, frame after frame; mask_spans int (P, 2), where
-    each one's mask lies in masks.bin; cast, the people of an early frame; chosen int (N,), the dancer's number among
-    all people, -1 where the dancer is not; track, the dancer's Track as found. Raises DamagedCache where the files are
-    not what was written.
+    (N,), shots int (S,) and camera float32 (N, 4) as in Track; counts int (N,), how many people each frame shows;
+    joints float32 (P, 33, 3), visibility float32 (P, 33) and identities int (P,) of all of them, frame after frame;
+    mask_spans int (P, 2), where each one's mask lies in masks.bin; cast, the people of an early frame; chosen int (N,),
+    the dancer's number among all people, -1 where the dancer is not; track, the dancer's Track as found. Raises
+    DamagedCache where the files are not what was written.
     """
 
     def __init__(self, folder, clip, cut=False):
@@ -178,7 +178,8 @@ class FoundPeople:
 
     def _open(self, cut):
         stored = load_arrays(self.folder / "poses.npz")
-        self.seconds, self.shots, self.counts = (stored[name] for name in ("seconds", "shots", "counts"))
+        self.seconds, self.shots, self.counts, self.camera = (
+            stored[name] for name in ("seconds", "shots", "counts", "camera"))
         self.joints, self.visibility, self.mask_spans, self.identities = (
             stored[name] for name in ("joints", "visibility", "mask_spans", "identities"))
         about = json.loads(str(stored["about"]))
@@ -204,7 +205,8 @@ class FoundPeople:
         people = slice(ends[first], ends[last])
         self.joints, self.visibility, self.mask_spans, self.identities = (
             array[people] for array in (self.joints, self.visibility, self.mask_spans, self.identities))
-        self.counts, self.seconds = self.counts[first:last], self.seconds[first:last] - self.seconds[first]
+        self.counts, self.camera = self.counts[first:last], self.camera[first:last]
+        self.seconds = self.seconds[first:last] - self.seconds[first]
         inside = self.shots[(self.shots > first) & (self.shots < last)] - first
         self.shots, self.fps = np.concatenate([[0], inside]), frame_rate(self.seconds, self.fps)
 
@@ -218,7 +220,8 @@ class FoundPeople:
         joints = np.full((len(found), 33, 3), np.nan, np.float32)
         visibility = np.zeros((len(found), 33), np.float32)
         joints[found], visibility[found] = self.joints[self.chosen[found]], self.visibility[self.chosen[found]]
-        self.track = Track(joints, visibility, self.seconds, self.shots, self.size, self.fps, found, self._clip.person)
+        self.track = Track(joints, visibility, self.seconds, self.shots, self.size, self.fps, found, self._clip.person,
+                           self.camera)
         self.track.check()
 
     def _first_people(self, ends):

@@ -22,8 +22,9 @@ BLOCK = 4096  # frames that are smoothed at a time, so that a long video does no
 
 
 def steady(track):
-    """The track, mended and smoothed, for a source. A shot shorter than FLASH counts only if it is the whole video."""
-    mended = mend_track(track, keep_short_shots=len(track.shots) == 1)
+    """The track, mended, in the scene (see Track.in_scene) and smoothed, for a source. A shot shorter than FLASH counts
+    only if it is the whole video."""
+    mended = mend_track(track, keep_short_shots=len(track.shots) == 1).in_scene()
     joints = mended.joints.copy()
     for shot in track.shot_slices:
         joints[shot] = smooth(joints[shot], mended.visibility[shot], track.seconds[shot])

@@ -55,7 +55,7 @@ MOST_BENT = 1.15  # how far the scale may be from the scale by the length of mos
 # beyond them, to the left, to the top, to the right and to the bottom. The landmarks of the head end at its eyes.
 STAYING = [0, 7, 8, 11, 12, 23, 24, 25, 26, 27, 28]
 AROUND = (0.05, 0.12, 0.05, 0.05)
-SELDOM = 0.05  # share of the poses that may leave it: these are errors of the detector, or leaps
+SELDOM = 0.02  # share of the poses that may leave it: these are errors of the detector, or leaps
 SHARES = np.linspace(1, 0, 21)  # of its way across the picture that may be left
 LOSS = 20  # a body that is outside by a body height, as the mean of all poses, counts so many times as much as the way
 
@@ -64,10 +64,11 @@ def place(track, target):
     """The Track `track` (steady) on the body and canvas of `target` (a VideoSkeleton), in canvas units; NaN where
     nobody is. Each shot is placed on its own, by all of its poses."""
     joints, present, retargeting = track.joints.copy(), track.present, Retargeting(target)
+    inside = _inside(track.in_pictures().joints, track.size)
     for shot in track.shot_slices:
         if present[shot].any():
             shown = joints[shot][present[shot]]
-            retargeting.fit(shown, track.size)
+            retargeting.fit(shown, track.size, inside[shot][present[shot]])
             joints[shot][present[shot]] = retargeting.apply(shown)
     return track.with_poses(joints, track.visibility)
 
@@ -132,9 +133,10 @@ class Retargeting:
         self._target, self._goal = target, Poses.of(target.joints)
         self._goal_point, self._goal_height = standing_point(target.joints), body.body_height(target.joints)
 
-    def fit(self, joints, picture=None):
+    def fit(self, joints, picture=None, inside=None):
         """Choose scale, bone lengths and shift by the poses `joints` of the source. picture: (width, height) of the
-        source's picture, whose longer side is the unit of the joints; None where this is not known."""
+        source's picture, whose longer side is the unit of the joints; inside: bool (N,), which of the poses it shows as
+        a whole; None where these are not known."""
         own = Poses.of(joints)
         # The most similar poses are, on average, a little less extreme than the poses that they are compared with. In
         # both directions together, this evens out.
@@ -154,8 +156,8 @@ class Retargeting:
         self._ratios = np.clip(ratios, self.scale / MOST_UNLIKE, self.scale * MOST_UNLIKE)
         placed = self._rebuild(joints)
         self._shift = np.float32([*(point - standing_point(placed)), 0])
-        shown = _inside(joints, picture)
-        self._ways = [self._way(placed[shown] + self._shift, axis) if shown.any() else Way() for axis in (0, 1)]
+        shown = placed if inside is None else placed[inside]
+        self._ways = [self._way(shown + self._shift, axis) if len(shown) else Way() for axis in (0, 1)]
 
     def _way(self, placed, axis):
         """The Way along an axis by which the bodies `placed` (N, 33, 3), in canvas units, lose least: a shorter way is
@@ -227,9 +229,9 @@ def _extent(joints, axis, height):
 
 def _inside(joints, picture):
     """bool (N,): whether the bodies (N, 33, 3) of a source are inside its picture (width, height), whose longer side is
-    their unit. Where the picture is not known, all are."""
+    their unit."""
     inside = np.ones(len(joints), bool)
-    for axis in (0, 1) if picture else ():
+    for axis in (0, 1):
         begin, end = _extent(joints, axis, 0)
         inside &= (begin >= 0) & (end <= picture[axis] / max(picture))
     return inside

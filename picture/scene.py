@@ -2,7 +2,7 @@
 
 `background` makes the plate, a clean picture of the scene, and `Scene.put` makes frames of the target video's own size.
 If the camera stood still, the plate is what is mostly seen behind the person over time. If it moved, the plate is one
-real frame, whose person is painted over with what other frames show there after they were aligned to it. The person
+real frame, whose person is painted over with what other frames show there after they were laid on it. The person
 then moves in a still, sharp scene: an average of moving frames would be blurred, and the retrieved frames' scenes would
 jump. What no frame shows is filled with texture from around it (inpainting.py).
 """
@@ -31,23 +31,24 @@ SURE_PERSON = 215  # of 255: above this a mask is the person; between the two, p
 # float32 (256,): how opaque the person is for each level of a mask
 SHARES = np.clip((np.arange(256, dtype=np.float32) - SURE_BACKGROUND) / (SURE_PERSON - SURE_BACKGROUND), 0, 1)
 BORDER = 1 / 24  # share of the canvas at its border that is blended into the scene
-FEATURES = 1500  # points, at most, that are compared to align two frames
-FOUND = 12  # points, at least, that must agree on the alignment
 
 
-def background(frames, masks):
+def background(frames, masks, ways, reference):
     """(plate, still): the scene without the person, uint8 H x W x 3 BGR, and whether the camera stood still.
 
-    frames: list of uint8 H x W x 3 BGR; masks: list of uint8 H x W, 255 where the person is.
+    frames: list of uint8 H x W x 3 BGR; masks: list of uint8 H x W, 255 where the person is; reference: the number of
+    the frame whose picture the plate is where the camera moved; ways: list of float (2, 3), which similarity, in
+    pixels, lays each frame on that one, or None where it shows another scene.
     """
     grow = 2 * round(max(masks[0].shape) * GROW) + 1
     people = [cv2.dilate((mask > PERSON * 255).astype(np.uint8), np.ones((grow, grow), np.uint8)) for mask in masks]
     plate, empty = _behind(frames, people, max(SELDOM * len(frames), min(FEW, len(frames))))
     off = [(cv2.absdiff(frame, plate).max(2) > LEVELS)[(person == 0) & ~empty].mean()
            for frame, person in zip(frames, people, strict=True) if not person.all()]
-    still = not off or float(np.median(off)) < STILL
+    moved = any(way is not None and not np.array_equal(way, np.eye(2, 3)) for way in ways)
+    still = not moved and (not off or float(np.median(off)) < STILL)
     if not still:
-        plate, empty = _one_frame(frames, people)
+        plate, empty = _one_frame(frames, people, ways, reference)
     return fill(plate, empty) if empty.any() else plate, still
 
 
@@ -74,18 +75,15 @@ def _behind(frames, people, few, where=None):
     return plate, empty
 
 
-def _one_frame(frames, people):
-    """(plate, empty): the middle frame, whose person is painted over with what other frames show there after they were
-    aligned to it by their background, and where none shows anything. The paint has a soft edge, which takes in the
-    shadow beside the person and leaves no outline."""
-    middle = len(frames) // 2
+def _one_frame(frames, people, ways_there, middle):
+    """(plate, empty): the frame number `middle`, whose person is painted over with what other frames show there after
+    they were laid on it by `ways_there` (see `background`), and where none shows anything. The paint has a soft edge,
+    which takes in the shadow beside the person and leaves no outline."""
     size, reference = frames[0].shape[1::-1], people[middle] > 0
     corners = np.float32([[[0, 0], [size[0], 0], [0, size[1]], list(size)]])
-    marks = [_features(frame, person) for frame, person in zip(frames, people, strict=True)]
     border, moved, hidden, ways = _border(frames), [], [], []
-    for number, (frame, person) in enumerate(zip(frames, people, strict=True)):
-        matrix = None if number == middle else _alignment(marks[number], marks[middle])
-        if matrix is not None:
+    for number, (frame, person, matrix) in enumerate(zip(frames, people, ways_there, strict=True)):
+        if matrix is not None and number != middle:
             moved.append(cv2.warpAffine(frame, matrix, size))
             covered = cv2.warpAffine(person, matrix, size, flags=cv2.INTER_NEAREST, borderValue=1)
             hidden.append(covered | (cv2.warpAffine(border, matrix, size, flags=cv2.INTER_NEAREST) & ~border))
@@ -110,31 +108,6 @@ def _border(frames):
     same = np.pad((change < LEVELS).astype(np.uint8), 1, constant_values=1)
     labels = cv2.connectedComponents(same, connectivity=4)[1]
     return cv2.dilate((labels == labels[0, 0])[1:-1, 1:-1].astype(np.uint8), np.ones((5, 5), np.uint8))
-
-
-def _features(frame, person):
-    """ORB points (Rublee et al., ICCV 2011) beside the person: (float32 (points, 2) in pixels, their descriptors).
-
-    Farther away a video may show titles or a border, which do not move with the camera.
-    """
-    x, y, width, height = cv2.boundingRect(person)
-    beside = np.zeros_like(person)
-    beside[y:y + height, max(0, x - width):x + 2 * width] = 1
-    points, words = cv2.ORB_create(FEATURES).detectAndCompute(cv2.cvtColor(frame, cv2.COLOR_BGR2GRAY),
-                                                              beside * (person == 0).astype(np.uint8))
-    return np.float32([p.pt for p in points]), words
-
-
-def _alignment(mine, other):
-    """2 x 3 similarity that lays one frame's background on another's (RANSAC over matching ORB points), or None."""
-    if mine[1] is None or other[1] is None:
-        return None
-    pairs = cv2.BFMatcher(cv2.NORM_HAMMING, crossCheck=True).match(mine[1], other[1])
-    if len(pairs) < FOUND:
-        return None
-    start = mine[0][[pair.queryIdx for pair in pairs]]
-    matrix, agree = cv2.estimateAffinePartial2D(start, other[0][[pair.trainIdx for pair in pairs]])
-    return matrix if matrix is not None and agree.sum() >= FOUND else None
 
 
 class Scene:

@@ -12,6 +12,7 @@ import json
 import os
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -19,17 +20,20 @@ from tqdm import tqdm
 
 from common.command_line import UserError
 from common.files import EncodedImages, file_lock
-from motion.body import body_height
-from motion.extraction import load_people, mask_size, people_folder, removed_after_errors
+from motion.body import body_height, landmark_point, lowest_joint
+from motion.extraction import load_people, people_folder, removed_after_errors
 from motion.mending import mend_track
+from motion.segments import small_size
 from picture.canvas import CANVAS, MARGIN, canvas_box, crop
 from picture.matting import foreground, matte
 from picture.parts import CHAINS, NUMBER, PARTS_OF, distances
 from picture.scene import MOST_BYTES, SAMPLES, background
+from Skeleton import HIPS
+from video.camera import STANDING, apply, matrices, relative
 from video.clip import Clip
 from VideoReader import VideoReader
 
-SCHEMA = 6  # raise it when the meaning of a stored value changes
+SCHEMA = 7  # raise it when the meaning of a stored value changes
 JPEG = [cv2.IMWRITE_JPEG_QUALITY, 95, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
 AROUND = 0.04  # share of the canvas by which the box of a person is larger than the mask: her shadow, loose hair
 PERSON = 38  # of 255: where a mask is above this, the person may be
@@ -55,62 +59,116 @@ def store_target(video, force=False):
     return folder
 
 
+@dataclass(frozen=True, eq=False)
+class _Canvas:
+    """Where the N frames of a target lie on the canvas. frame_size: (width, height) of the video; box: (x, y, side) of
+    the canvas, and size: its pixels; camera: float32 (N, 4), see `_camera`; joints: float32 (N, 33, 3), in canvas
+    units; person_boxes: int (N, 4), the boxes (left, top, width, height) around the person, in pixels of the canvas."""
+
+    frame_size: tuple
+    box: tuple
+    size: int
+    camera: np.ndarray
+    joints: np.ndarray
+    person_boxes: np.ndarray
+
+    @classmethod
+    def of(cls, joints, camera, masks, frame_size):
+        """joints: (N, 33, 3), in the pictures; masks: the EncodedImages of the detector's masks."""
+        longer = max(frame_size)
+        placed = apply(camera, joints) * longer
+        box = canvas_box(placed[:, :, :2], frame_size)
+        size = min(CANVAS, box[2])
+        placed = ((placed - np.float32([box[0], box[1], 0])) / box[2]).astype(np.float32)
+        boxes, small, bounds = [], small_size(frame_size), np.array(frame_size) / longer
+        for index, points in enumerate(joints[:, :, :2]):
+            mask = masks.read(index, cv2.IMREAD_GRAYSCALE, small)
+            left, top, width, height = cv2.boundingRect((mask > PERSON).astype(np.uint8))
+            corners = np.array([[x, y] for x in (left, left + width) for y in (top, top + height)]) / small * bounds
+            around = np.concatenate([corners if width else points, np.clip(points, 0, bounds)])
+            around = (apply(camera[index:index + 1], around[None])[0] * longer - box[:2]) * (size / box[2])
+            low = np.clip(np.floor(around.min(0) - AROUND * size), 0, size - 2).astype(int)
+            high = np.clip(np.ceil(around.max(0) + AROUND * size), low + 2, size).astype(int)
+            boxes.append([*low, *(high - low)])
+        return cls(frame_size, box, size, camera, placed, np.array(boxes))
+
+    def image(self, frame, index):
+        """The person's box in the frame (uint8 H x W x 3 BGR) of image number `index`: uint8 h x w x 3."""
+        if (self.camera[index] == STANDING).all():
+            left, top, width, height = self.person_boxes[index]
+            return crop(frame, self.box, self.size)[top:top + height, left:left + width]
+        if self.size < self.box[2]:
+            shrink = self.size / self.box[2]
+            frame = cv2.resize(frame, None, fx=shrink, fy=shrink, interpolation=cv2.INTER_AREA)
+        return self._part(frame, index, cv2.INTER_CUBIC, cv2.BORDER_REPLICATE)
+
+    def mask(self, mask, index):
+        """The same part of a mask (uint8, of any size) of that frame: uint8 h x w."""
+        return self._part(mask, index, cv2.INTER_LINEAR, cv2.BORDER_CONSTANT)
+
+    def _part(self, image, index, interpolation, border):
+        left, top, width, height = self.person_boxes[index].tolist()
+        matrix, scale = matrices(self.camera[index:index + 1], max(self.frame_size))[0], self.size / self.box[2]
+        per_pixel = np.array(self.frame_size) / image.shape[1::-1]  # pixels of the frame for one of the image
+        # A pixel's number is the place of its middle, half a pixel from its corner.
+        corner = matrix[:, 2] + 0.5 - matrix[:, :2] @ [0.5, 0.5]
+        turn = matrix[:, :2] * per_pixel * scale
+        shift = (corner - self.box[:2]) * scale - (left, top) + turn @ [0.5, 0.5] - 0.5
+        matrix = np.column_stack([turn, shift])
+        return cv2.warpAffine(image, matrix, (width, height), flags=interpolation, borderMode=border)
+
+
 def _store(video, people, folder):
     work = people.folder.with_name(f".{people.folder.name}.{folder.name}.work")
     with removed_after_errors(work):
         work.mkdir(exist_ok=True)
-        track, longer = mend_track(people.track), max(people.size)
+        track = mend_track(people.track)
         # A gap is filled in a source's motion, but a frame of the target counts only if the person was found in it.
         frames = np.flatnonzero(track.present & track.found)
         if not len(frames):
             raise UserError(f"somebody is seen in {str(Clip.of(video).path)!r} for a moment only; show the person for "
                             "longer")
-        joints = track.joints[frames] * longer
-        box = canvas_box(joints[:, :, :2], people.size)
-        size = min(CANVAS, box[2])
+        of_shot = [np.flatnonzero((frames >= shot.start) & (frames < shot.stop)) for shot in track.shot_slices]
+        longest = max(of_shot, key=len)
+        reference = int(longest[len(longest) // 2])
         masks = EncodedImages(people.folder / "masks.bin", people.mask_spans[people.chosen[frames]])
-        image_boxes = _person_boxes(masks, joints[:, :, :2], people.size, box, size)
-        canvas_joints = ((joints - np.float32([box[0], box[1], 0])) / box[2]).astype(np.float32)
-        image_spans, matte_spans, samples = _store_images(video, work, frames, box, size, image_boxes, canvas_joints,
-                                                          masks)
-        plate, still = background(list(samples.values()), [
-            cv2.resize(masks.read(index, cv2.IMREAD_GRAYSCALE, mask_size(people.size)), people.size)
-            for index in samples])
+        canvas = _Canvas.of(track.joints[frames], _camera(track, frames, frames[reference]), masks, people.size)
+        image_spans, matte_spans, samples = _store_images(video, work, frames, canvas, masks, reference)
+        ways = matrices(relative(track.camera[frames], track.camera[frames[reference]]), max(people.size))
+        plate, still = background(
+            list(samples.values()),
+            [cv2.resize(masks.read(index, cv2.IMREAD_GRAYSCALE, small_size(people.size)), people.size)
+             for index in samples],
+            [ways[index] if index in longest else None for index in samples], list(samples).index(reference))
         (work / "plate.png").write_bytes(cv2.imencode(".png", plate)[1])
-        images = EncodedImages(work / "frames.bin", image_spans)
-        sharpness = _sharpness(images, image_boxes, canvas_joints, size)
-        about = {"box": box, "frame_size": people.size, "size": size, "fps": people.fps, "frames_read": len(track),
-                 "still": still, "content": people.content}
-        np.savez(work / "skeletons.npz", joints=canvas_joints, visibility=track.visibility[frames], frames=frames,
-                 seconds=track.seconds[frames], image_spans=image_spans, image_boxes=image_boxes,
+        sharpness = _sharpness(EncodedImages(work / "frames.bin", image_spans), canvas)
+        about = {"box": canvas.box, "frame_size": people.size, "size": canvas.size, "fps": people.fps,
+                 "frames_read": len(track), "still": still, "content": people.content}
+        np.savez(work / "skeletons.npz", joints=canvas.joints, visibility=track.visibility[frames], frames=frames,
+                 seconds=track.seconds[frames], image_spans=image_spans, image_boxes=canvas.person_boxes,
                  matte_spans=matte_spans, sharpness=sharpness, about=json.dumps(about))
         work.rename(folder)
 
 
-def _person_boxes(masks, joints, frame_size, box, size):
-    """int (N, 4): the boxes (left, top, width, height) around the person, in pixels of the canvas. masks: the
-    EncodedImages of her masks; joints: (N, 33, 2) in the video's pixels."""
-    scale, boxes = np.array(frame_size) / mask_size(frame_size), []
-    for index, points in enumerate(joints):
-        mask = masks.read(index, cv2.IMREAD_GRAYSCALE, mask_size(frame_size))
-        left, top, width, height = cv2.boundingRect((mask > PERSON).astype(np.uint8))
-        corners = np.array([[left, top], [left + width, top + height]]) * scale if width else points
-        around = np.concatenate([corners, np.clip(points, 0, frame_size)])
-        around = (around - box[:2]) * (size / box[2])
-        low = np.clip(np.floor(around.min(0) - AROUND * size), 0, size - 2).astype(int)
-        high = np.clip(np.ceil(around.max(0) + AROUND * size), low + 2, size).astype(int)
-        boxes.append([*low, *(high - low)])
-    return np.array(boxes)
+def _camera(track, frames, reference):
+    """float32 (N, 4): how the pictures of the frames with these numbers lie in the scene of the canvas, which is the
+    picture of frame number `reference`, see `camera_path`. The person may have left that picture together with the
+    camera. Then she stands where she comes nearest to that place among those in which pictures show her."""
+    scene = track.in_scene(reference)
+    camera = scene.camera[frames]
+    seen, there = (np.stack([landmark_point(joints, HIPS)[:, 0], lowest_joint(joints)], 1)
+                   for joints in (track.joints[frames], scene.joints[frames]))
+    camera[:, 2:] += np.clip(there, seen.min(0), seen.max(0)) - there
+    return camera
 
 
-def _sharpness(images, boxes, joints, size):
-    """float32 (N, 6): how sharp each of parts.CHAINS is in the images (EncodedImages), cut to boxes (N, 4) of a
-    canvas of `size` pixels: the mean gradient (its parts across and down, added up) in levels a pixel near its bones.
-    joints: (N, 33, 3) in canvas units."""
-    body = body_height(joints)
+def _sharpness(images, canvas):
+    """float32 (N, 6): how sharp each of parts.CHAINS is in the images (EncodedImages) of a _Canvas: the mean gradient
+    (its parts across and down, added up) in levels a pixel near its bones."""
+    body = body_height(canvas.joints)
 
     def measure(index):
-        left, top, width, height = boxes[index].tolist()
+        left, top, width, height = canvas.person_boxes[index].tolist()
         grey = images.read(index, cv2.IMREAD_GRAYSCALE, (width, height))
         # Whole numbers are added up, so that the sums are the same however many threads OpenCV has.
         gradient = sum(np.abs(cv2.Scharr(grey, cv2.CV_16S, *axis)) for axis in ((1, 0), (0, 1)))
@@ -118,30 +176,29 @@ def _sharpness(images, boxes, joints, size):
         gradient = gradient[:rows * COARSE, :columns * COARSE].reshape(rows, COARSE, columns, COARSE)
         gradient = gradient.sum((1, 3), dtype=np.int64) / (32 * COARSE ** 2)
         x, y = np.meshgrid(left + (np.arange(columns) + 0.5) * COARSE, top + (np.arange(rows) + 0.5) * COARSE)
-        places = np.stack([x, y], -1) / size
-        away = distances(places.astype(np.float32), joints[index], body)
+        places = np.stack([x, y], -1) / canvas.size
+        away = distances(places.astype(np.float32), canvas.joints[index], body)
         return [gradient[near].mean() if (near := away[numbers].min(0) < NEAR).any() else 0 for numbers in of_chain]
 
     of_chain = [[NUMBER[part] for part in PARTS_OF[chain]] for chain in CHAINS]
     with ThreadPoolExecutor(2) as pool:
-        rows = tqdm(pool.map(measure, range(len(joints))), total=len(joints), desc="measuring the sharpness",
-                    unit="frame")
+        count = len(canvas.joints)
+        rows = tqdm(pool.map(measure, range(count)), total=count, desc="measuring the sharpness", unit="frame")
         return np.array(list(rows), np.float32)
 
 
-def _store_images(video, work, frames, box, size, image_boxes, joints, masks):
-    """Write the canvas images of the frames with these numbers, cut to their boxes, as JPEG, end to end, each before
-    its matte. joints: (N, 33, 3), in canvas units; masks: the EncodedImages of the detector's masks. Returns (int (N,
-    2), where each image begins and ends in frames.bin; the same of the mattes; {number of an image: its whole frame,
-    uint8 H x W x 3 BGR} of some, for the plate)."""
-    body = body_height(joints) * size
+def _store_images(video, work, frames, canvas, masks, needed):
+    """Write the canvas images of the frames with these numbers, cut to their boxes on the _Canvas, as JPEG, end to end,
+    each before its matte. masks: the EncodedImages of the detector's masks; needed: the number of an image whose frame
+    is needed. Returns (int (N, 2), where each image begins and ends in frames.bin; the same of the mattes; {number of
+    an image: its whole frame, uint8 H x W x 3 BGR} of some, for the plate)."""
+    body = body_height(canvas.joints) * canvas.size
 
     def encode(frame, index):
-        left, top, width, height = image_boxes[index].tolist()
-        image = crop(frame, box, size)[top:top + height, left:left + width]
-        mask = masks.read(index, cv2.IMREAD_GRAYSCALE, mask_size(frame.shape[1::-1]))
-        mask = _mask_in(mask, frame.shape[1::-1], box, size, image_boxes[index])
-        opaque = matte(image, mask, joints[index, :, :2] * size - (left, top), body)
+        image = canvas.image(frame, index)
+        mask = canvas.mask(masks.read(index, cv2.IMREAD_GRAYSCALE, small_size(canvas.frame_size)), index)
+        points = canvas.joints[index, :, :2] * canvas.size - canvas.person_boxes[index, :2]
+        opaque = matte(image, mask, points, body)
         return [cv2.imencode(".jpg", picture, JPEG)[1] for picture in (foreground(image, opaque, body), opaque)]
 
     def write(job):
@@ -156,7 +213,7 @@ def _store_images(video, work, frames, box, size, image_boxes, joints, masks):
         file.seek(ends[-1])
         shown = (frame for number, frame in enumerate(reader) if number in wanted)
         count = int(np.clip(MOST_BYTES / (3 * np.prod(reader.size)), 5, SAMPLES))
-        sampled = set(np.linspace(0, len(frames) - 1, count).round().astype(int).tolist())
+        sampled = {needed, *np.linspace(0, len(frames) - 1, count).round().astype(int).tolist()}
         for index, frame in enumerate(tqdm(shown, total=len(frames), desc="storing the canvas", unit="frame")):
             if index in sampled:
                 samples[index] = frame
@@ -175,17 +232,6 @@ def _store_images(video, work, frames, box, size, image_boxes, joints, masks):
     noted.unlink(missing_ok=True)
     spans = np.stack([ends[:-1], ends[1:]], 1)
     return spans[::2], spans[1::2], samples
-
-
-def _mask_in(mask, frame_size, box, size, inside):
-    """The detector's mask of a frame of this (width, height) in a part of the canvas: uint8 h x w. inside: (left, top,
-    width, height) of the part, in pixels of the canvas, whose `box` in the frame has `size` x `size` of them."""
-    left, top, width, height = (int(each) for each in inside)
-    per_pixel = np.array(mask.shape[::-1]) / frame_size  # pixels of the mask for one of the video
-    step = per_pixel * box[2] / size
-    begin = np.array([left, top]) + 0.5
-    matrix = np.column_stack([np.diag(step), per_pixel * box[:2] + step * begin - 0.5])
-    return cv2.warpAffine(mask, matrix, (width, height), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)
 
 
 def _noted_ends(path, noted):

@@ -46,8 +46,8 @@ def make_good_files(folder):
     from common import paths
     from learning.checkpoint import SCHEMA
     from learning.dataset import reduced_images
-    from motion.extraction import find_segments
     from motion.following import FoundPeople
+    from motion.segments import find_segments
     from video.clip import Clip
     from video.film import VideoWriter
     from VideoReader import VideoReader
@@ -114,7 +114,7 @@ def read(folder, kind):
     from common.command_line import UserError
     from learning.checkpoint import load_checkpoint
     from learning.dataset import reduced_images
-    from motion import extraction
+    from motion import extraction, segments
     from motion.following import FoundPeople
     from motion.track import Track
     from video.clip import Clip
@@ -125,7 +125,7 @@ def read(folder, kind):
         load_checkpoint(folder / kind, "GenVanillaNN", "a command")
     elif kind == "segment":
         (folder / "work" / "segment-000000.npz").write_bytes((folder / "segment").read_bytes())
-        if extraction._read_segment(folder / "work", 0) is None:
+        if segments.read_segment(folder / "work", 0) is None:
             raise UserError("it is found again")
         extraction._join(Clip(folder / "v.mp4"), folder / "work")
         FoundPeople(folder / "work", Clip(folder))

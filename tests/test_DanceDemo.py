@@ -16,7 +16,7 @@ from test_VideoReader import sound, tone
 import DanceDemo
 from common import paths
 from common.paths import ROOT, SAMPLE_JOINTS, SAMPLE_SOURCE
-from motion import extraction
+from motion import segments
 from motion.extraction import load_track
 from motion.mending import steady
 from motion.retargeting import place
@@ -178,7 +178,7 @@ def test_a_second_run_finds_no_poses_and_gives_the_same_frames(frames, clip, tar
 
     first, told = danced("first.mp4", "--source", source, "--save-motion", motion)
     assert "poses of source.mp4" in told  # a progress bar of its own
-    monkeypatch.setattr(extraction, "detect_everyone", lambda *_, **__: pytest.fail("poses are found again"))
+    monkeypatch.setattr(segments, "detect_everyone", lambda *_, **__: pytest.fail("poses are found again"))
     danced("other.mp4", "--source", source, "--gen-type", 1)
     for name, given in (("second.mp4", source), ("third.mp4", motion)):
         again, told = danced(name, "--source", given)

@@ -9,9 +9,11 @@ import pytest
 import VideoSkeleton as VideoSkeletonScript
 from common.command_line import UserError
 from common.paths import SAMPLE_JOINTS
-from motion import extraction
-from motion.cuts import CutDetector, thumbnail
+from motion import segments
+from motion.segments import small_size
 from picture.canvas import CANVAS, crop
+from video.camera import small_picture
+from video.cuts import CutDetector, thumbnail
 from video.film import VideoWriter
 from VideoReader import VideoReader
 from VideoSkeleton import VideoSkeleton
@@ -40,7 +42,7 @@ def test_images_are_visually_lossless_and_joints_lie_on_them(clip, target, frame
 
 
 def test_second_load_comes_from_the_cache(clip, target, monkeypatch):
-    monkeypatch.setattr(extraction, "detect_everyone", lambda *_, **__: pytest.fail("poses are found again"))
+    monkeypatch.setattr(segments, "detect_everyone", lambda *_, **__: pytest.fail("poses are found again"))
     again = VideoSkeleton.load(clip)
     assert np.array_equal(again.joints, target.joints) and np.array_equal(again.image(5), target.image(5))
     assert (again.box, again.fps, again.frame_size) == (target.box, 10, (512, 512))
@@ -75,7 +77,8 @@ def test_a_folder_of_unrelated_photos_is_a_target(frames, cache, tmp_path):
         cv2.imwrite(str(folder / f"{number}.png"), turned)
     cuts = CutDetector()
     with VideoReader(folder) as reader:
-        assert [cuts(thumbnail(photo)) for photo in reader] == [False, True, True, True]
+        small = [small_picture(photo, small_size(photo.shape[1::-1])) for photo in reader]
+    assert [cuts(thumbnail(picture)) for picture in small] == [False, True, True, True]
     assert VideoSkeleton.load(folder).frames.tolist() == [0, 1, 2, 3]
 
 

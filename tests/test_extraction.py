@@ -11,7 +11,7 @@ import pytest
 import VideoSkeleton as VideoSkeletonScript
 from common import paths
 from common.files import file_lock
-from motion import extraction
+from motion import extraction, segments
 from motion.extraction import cache_folder, load_track
 from picture import target_pictures
 from picture.target_pictures import target_folder
@@ -23,7 +23,7 @@ from VideoSkeleton import VideoSkeleton
 
 def test_content_parameters_model_and_schema_change_the_key(short, cache, monkeypatch, tmp_path):
     keys, pictures = {cache_folder(short)}, {target_folder(short)}
-    for module, name in ((extraction, "SCHEMA"), (extraction, "MASK_SIZE"), (target_pictures, "SCHEMA"),
+    for module, name in ((extraction, "SCHEMA"), (extraction, "SMALL"), (target_pictures, "SCHEMA"),
                          (target_pictures, "CANVAS")):
         with monkeypatch.context() as patch:
             patch.setattr(module, name, 99)
@@ -50,9 +50,9 @@ def same(a, b):
 @pytest.mark.parametrize("place", ["poses", "canvas"])
 def test_a_stopped_extraction_goes_on_and_ends_as_if_it_had_not_been(place, clip, target, cache, monkeypatch):
     """Stopped after 25 of 40 frames: what is done again is less than a segment, or than what is noted at a time."""
-    monkeypatch.setattr(extraction, "SEGMENT", 6)
+    monkeypatch.setattr(segments, "SEGMENT", 6)
     monkeypatch.setattr(target_pictures, "NOTE", 6)
-    count, detect, cut = 0, extraction.detect_everyone, target_pictures.crop
+    count, detect, cut = 0, segments.detect_everyone, target_pictures.crop
 
     def one_more():
         nonlocal count
@@ -70,7 +70,7 @@ def test_a_stopped_extraction_goes_on_and_ends_as_if_it_had_not_been(place, clip
         return cut(*args)
 
     if place == "poses":
-        monkeypatch.setattr(extraction, "detect_everyone", counted)
+        monkeypatch.setattr(segments, "detect_everyone", counted)
     else:
         monkeypatch.setattr(target_pictures, "crop", cropped)
     with pytest.raises(KeyboardInterrupt):
@@ -85,15 +85,15 @@ def test_a_stopped_extraction_goes_on_and_ends_as_if_it_had_not_been(place, clip
 
 
 def test_a_damaged_segment_is_scanned_again(clip, target, cache, monkeypatch):
-    monkeypatch.setattr(extraction, "SEGMENT", 6)
+    monkeypatch.setattr(segments, "SEGMENT", 6)
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(extraction, "_join", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         VideoSkeleton.load(clip)
     work, = cache.glob(".*.work")
-    segments = sorted(work.glob("segment*"))
-    assert len(segments) == 7
-    segments[2].write_bytes(segments[2].read_bytes()[:500])
-    segments[4].write_bytes(np.random.default_rng(0).bytes(3000))
+    parts = sorted(work.glob("segment*"))
+    assert len(parts) == 7
+    parts[2].write_bytes(parts[2].read_bytes()[:500])
+    parts[4].write_bytes(np.random.default_rng(0).bytes(3000))
     assert same(VideoSkeleton.load(clip), target)
 
 
@@ -140,12 +140,12 @@ def test_two_extractions_at_once_are_one(short, cache):
 
 def test_parts_of_a_video_give_the_poses_of_the_whole(clip, target, cache, monkeypatch):
     """As several processes share a video: parts in any order, one beyond its end, in smaller segments."""
-    monkeypatch.setattr(extraction, "SEGMENT", 6)
+    monkeypatch.setattr(segments, "SEGMENT", 6)
     work = extraction._work_folder(cache_folder(clip))
     for first, last in ((5, None), (8, 9), (2, 5), (0, 2)):
-        extraction.find_segments(Clip(clip), work, first, last, detectors=1)
+        segments.find_segments(Clip(clip), work, first, last, detectors=1)
     assert sorted(path.name for path in work.iterdir()) == [f"segment-{number:06d}.npz" for number in range(7)]
-    monkeypatch.setattr(extraction, "detect_everyone", lambda images, *_: iter(list(images)))  # all are there
+    monkeypatch.setattr(segments, "detect_everyone", lambda images, *_: iter(list(images)))  # all are there
     assert np.array_equal(extraction.load_people(clip).joints, load_track(target.path).joints)
     for name in ("poses.npz", "masks.bin"):
         assert (cache_folder(clip) / name).read_bytes() == (target.folder.parent / name).read_bytes()

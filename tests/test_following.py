@@ -7,8 +7,9 @@ from conftest import random_skeleton
 
 from common.command_line import UserError
 from common.files import EncodedImages
-from motion.extraction import cache_folder, load_people, mask_size
+from motion.extraction import cache_folder, load_people
 from motion.following import identify
+from motion.segments import small_size
 from motion.track import frame_rate
 from video.clip import Clip
 
@@ -25,7 +26,7 @@ def test_the_person_who_was_asked_for_is_followed(duo, person, left, capsys):
     assert f"2 people; following the one who is {'left' if left else 'right'}" in said or not said
     masks = EncodedImages(people.folder / "masks.bin", people.mask_spans[people.chosen])
     for number in range(len(people.track)):  # and it is this person's mask
-        mask = masks.read(number, cv2.IMREAD_GRAYSCALE, mask_size(people.size))
+        mask = masks.read(number, cv2.IMREAD_GRAYSCALE, small_size(people.size))
         assert (mask[:, :256].sum() / mask.sum() > 0.9) == left
 
 

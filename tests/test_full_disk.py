@@ -13,6 +13,7 @@ import VideoSkeleton
 from common import paths
 from motion.extraction import load_track
 from motion.following import FoundPeople
+from motion.segments import find_segments
 from motion.track import Track
 from video.clip import Clip
 
@@ -58,16 +59,17 @@ def said_once(status, error):
     return lines[0]
 
 
-def test_extraction(disk, fill, clip, target, script, monkeypatch):
+def test_extraction(disk, fill, clip, target, script, monkeypatch, tmp_path):
     """No room at all, room for some of the poses, for some of the pictures, and for all of them."""
     monkeypatch.setattr(paths, "CACHE", disk / "cache")
     folder, known = disk / "cache" / target.folder.parent.name, target.folder.parent
     sizes = {path.name: path.stat().st_size // 1024 for path in known.rglob("*") if path.is_file()}
     poses = sizes["poses.npz"] + sizes["masks.bin"]
-    stages = []
-    # A segment and what is made of all segments lie on the disk at once, so the poses take twice their size for a
-    # moment. What was found with too little room is not lost: the next run goes on with the poses that are complete.
-    for kilobytes in (0, poses // 2, poses + poses // 2, 3 * poses, sizes["frames.bin"] // 2):
+    find_segments(Clip(clip), tmp_path)
+    segment, stages = (tmp_path / "segment-000000.npz").stat().st_size // 1024, []
+    # A segment and what is made of all segments lie on the disk at once. What was found with too little room is not
+    # lost: the next run goes on with the poses that are complete.
+    for kilobytes in (0, segment // 2, segment + poses // 2, segment + poses * 3 // 2):
         fill(kilobytes)
         said_once(*script(VideoSkeleton.main, clip)[::2])
         stages.append(files_in(disk))

@@ -17,6 +17,14 @@ from Skeleton import Skeleton
 from warping import limb_warp, retrieval
 from warping.limb_warp import LimbWarp
 from warping.retrieval import UNDER, BodyChooser, FrameChooser, shapes
+from warping.shadow import ShadowFinder
+
+
+@pytest.fixture
+def no_shadow(monkeypatch):
+    """The body alone; its shadow, which has tests of its own, does not turn with it."""
+    monkeypatch.setattr(ShadowFinder, "shadow", lambda finder: None)
+
 
 
 def test_similarity_and_bone_maps_lay_points_where_they_belong():
@@ -79,6 +87,7 @@ def test_the_part_that_is_drawn_is_what_the_whole_picture_shows_there(target, si
         assert np.abs(expected.astype(int) - frame).max() <= 1
 
 
+@pytest.mark.usefixtures("no_shadow")
 def test_a_mirrored_frame_is_drawn_as_a_mirror_shows_it(target, monkeypatch):
     monkeypatch.setattr(retrieval, "MIRROR", dict.fromkeys(CHAINS, 0.0))
     monkeypatch.setattr(retrieval, "BLUR", dict.fromkeys(CHAINS, 0.0))
@@ -210,6 +219,7 @@ def test_without_a_plan_a_chooser_goes_on_from_what_it_chose():
     assert choose(0.9) == 1
 
 
+@pytest.mark.usefixtures("no_shadow")
 def test_a_pose_of_the_target_gives_its_frame_back(target):
     """Asked for what a frame shows, the legs and the trunk come from it or from one of its like."""
     generator = LimbWarp(target)

@@ -14,7 +14,7 @@ from hypothesis.extra.numpy import array_shapes, arrays
 from common.command_line import UserError
 from common.files import load_arrays
 from learning.checkpoint import load_checkpoint
-from motion import extraction
+from motion import segments
 from motion.body import body_height, bone_lengths
 from motion.following import FoundPeople
 from motion.mending import mend, smooth, steady
@@ -202,7 +202,7 @@ def test_no_file_of_a_stranger_is_more_than_refused(target, tmp_path_factory, da
         load_checkpoint(folder / "w.pth", "GenGAN", "a command")
     with pytest.raises(UserError, match="is no motion file"):
         Track.load(folder / "motion.npz")
-    assert extraction._read_segment(folder, 0) is None
+    assert segments.read_segment(folder, 0) is None
 
 
 @often

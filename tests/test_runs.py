@@ -20,7 +20,8 @@ import GenVanillaNN
 from common.command_line import UserError
 from common.files import file_lock
 from common.paths import ROOT
-from motion.extraction import SEGMENT, cache_folder, load_people
+from motion.extraction import cache_folder, load_people
+from motion.segments import SEGMENT
 from video.film import VideoWriter
 
 # What each of these processes begins with: an audit hook that tells of any use of the network, and folders of its own.
@@ -34,8 +35,8 @@ from common import command_line, paths
 paths.CACHE, paths.LOCKS = map(Path, sys.argv[1:3])
 """
 ONE_RUN = BEGIN + """
-from motion import extraction
-extraction.SEGMENT, sys.argv = int(sys.argv[3]), sys.argv[4:]
+from motion import segments
+segments.SEGMENT, sys.argv = int(sys.argv[3]), sys.argv[4:]
 command_line.run(importlib.import_module(sys.argv[0]).main)
 """
 MANY_RUNS = BEGIN + """
@@ -126,7 +127,7 @@ def long(clip, target, tmp_path_factory):
     folder.mkdir()
     with np.load(target.folder.parent / "poses.npz") as stored:
         assert (stored["counts"] == 1).all()
-        per_frame = ("counts", "joints", "visibility", "mask_spans", "identities")
+        per_frame = ("counts", "joints", "visibility", "mask_spans", "identities", "camera")
         np.savez(folder / "poses.npz", seconds=np.arange(LONG * count) / 10, shots=np.zeros(1, int),
                  about=stored["about"], **{name: np.concatenate([stored[name]] * LONG) for name in per_frame})
     shutil.copy(target.folder.parent / "masks.bin", folder)

@@ -25,7 +25,8 @@ from picture.canvas import Generator, Patch, crop
 from picture.parts import ARMS, NUMBER, PARTS, PARTS_OF
 from warping.part_colours import FRAMES, PartColours
 from warping.retrieval import UNDER, BodyChooser, asked, described
-from warping.skinning import BEHIND_ARMS, LABELS, Part, Pieces, inverse_maps, skinned
+from warping.shadow import ShadowFinder
+from warping.skinning import BEHIND_ARMS, LABELS, Part, Pieces, inverse_maps, laid_out, skinned
 
 # Where an arm covers a part and comes from another frame, the part has a gap. The frame UNDER is drawn there and, below
 # it, where it shows nothing either, the part with the arm.
@@ -90,11 +91,19 @@ class LimbWarp(Generator):
         self._heights = np.tile(heights, 2)
         self._height = float(np.median(heights))  # of the skeletons that are asked for
         self._chooser = BodyChooser(described(target, self._joints, self._heights))
-        some = np.linspace(0, len(target) - 1, min(FRAMES, len(target))).round().astype(int).tolist()
-        self._colours = PartColours((*self._small(*self._person(index)), self._joints[index], self._heights[index])
-                                    for index in some)
+        finder = ShadowFinder(target, self.plate, self._height)
+        self._colours = PartColours(self._looked_at(finder))
+        self._shadow = finder.shadow()
         self._planned = {}  # of each announced pose, as bytes: {chain: frame}
         self._kept, self._lock = OrderedDict(), threading.Lock()  # a training draws in two threads
+
+    def _looked_at(self, finder):
+        """Yield what PartColours learn from some frames, while the ShadowFinder `finder` learns from them."""
+        count = len(self._target)
+        for index in np.linspace(0, count - 1, min(FRAMES, count)).round().astype(int).tolist():
+            person = self._person(index)
+            finder.look(index, *person)
+            yield *self._small(*person), self._joints[index], self._heights[index]
 
     def prepare(self, placed):
         present = placed.present
@@ -153,14 +162,17 @@ class LimbWarp(Generator):
         goals = [skinned(layer.part, layer.maps) * (self.size / self._step) - 0.5 for layer in layers]
         places = inverse_maps([layer.part for layer in layers], goals, small) if layers else []
         where = dict(zip(layers, places, strict=True))
-        corners = [(left, top) for left, top, own in places if own.size]
-        ends = [(left + own.shape[1], top + len(own)) for left, top, own in places if own.size]
-        left, top = (min(each) * self._step for each in zip(*corners, strict=True)) if corners else (0, 0)
-        right, bottom = (min(max(each) * self._step, self.size) for each in zip(*ends, strict=True)) if ends else (0, 0)
+        squares = self._shadow.squares(joints, self.size) if self._shadow else []
+        boxes = [np.multiply((left, top, left + own.shape[1], top + len(own)), self._step)
+                 for left, top, own in places if own.size] + [(x, y, x + side, y + side) for x, y, side, _ in squares]
+        boxes = np.clip(boxes or [(0, 0, 0, 0)], 0, self.size)
+        left, top, right, bottom = *boxes[:, :2].min(0).tolist(), *boxes[:, 2:].max(0).tolist()
         image = self.plate[top:bottom, left:right].copy()
         patch = Patch(image, np.zeros(image.shape[:2], np.uint8), self.size, (left, top))
+        if squares:
+            self._shadow.draw(squares, patch.image, patch.mask, (left, top))
         for layer, (left, top, own) in where.items():
-            wanted = _laid_out(layer.missing, layer.filled.part, where[layer.filled], small) if layer.filled else None
+            wanted = laid_out(layer.missing, layer.filled.part, where[layer.filled], small) if layer.filled else None
             if own.size:
                 self._draw(patch, cover, layer, own, left, top, wanted)
         return patch, cover
@@ -277,14 +289,3 @@ class LimbWarp(Generator):
         mask[inside] |= cv2.compare(share, 0, cv2.CMP_GT)
         colours = cv2.remap(frame.image, into_image, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
         picture[inside] = cv2.blendLinear(colours, np.ascontiguousarray(picture[inside]), share, 1 - share)
-
-
-def _laid_out(values, part, where, size):
-    """float32 size x size: values (float32 h x w) of the pixels of a Part's cover where the part is drawn, 0 elsewhere.
-    where: (left, top, places) as `inverse_maps` gives them."""
-    out, (left, top, places) = np.zeros((size, size), np.float32), where
-    if places.size:
-        places = places * LABELS - np.float32([part.corner[0] + 0.5, part.corner[1] + 0.5])
-        out[top:top + len(places), left:left + places.shape[1]] = cv2.remap(values, places, None, cv2.INTER_LINEAR,
-                                                                            borderValue=0)
-    return out

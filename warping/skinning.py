@@ -243,3 +243,14 @@ def inverse_maps(parts, goals, size):
             places[pixel, axis] = first + (second - first) * b + (third - first) * c
     return [(left, top, places[start:stop].reshape(height, width, 2)) for (left, top), (width, height), start, stop
             in zip(corner.tolist(), extent.tolist(), begin[:-1], begin[1:], strict=True)]
+
+
+def laid_out(values, part, where, size):
+    """float32 size x size: values (float32 h x w) of the pixels of a Part's cover where the part is drawn, 0 elsewhere.
+    where: (left, top, places) as `inverse_maps` gives them."""
+    out, (left, top, places) = np.zeros((size, size), np.float32), where
+    if places.size:
+        places = places * LABELS - np.float32([part.corner[0] + 0.5, part.corner[1] + 0.5])
+        out[top:top + len(places), left:left + places.shape[1]] = cv2.remap(values, places, None, cv2.INTER_LINEAR,
+                                                                            borderValue=0)
+    return out

@@ -4,7 +4,6 @@ import cv2
 import numpy as np
 
 SIZE = 64  # pixels of the pictures that are compared, on each side
-LARGE = 512  # pixels of a frame's shorter side from which it is halved first
 # The difference of two frames (0 to 2, see CutDetector) from which they are of different shots. On the sample and on
 # clips of karate and tai chi, it is below 0.39 within a shot and above 0.6 at a cut.
 CUT = 0.5
@@ -13,11 +12,9 @@ BLANK = 64.0  # contrast, about one level for each pixel, below which a frame is
 NEIGHBOURHOOD = 15  # pixels of SIZE: contrast is the difference to the mean of such a square
 
 
-def thumbnail(frame):
-    """What CutDetector compares: uint8 (64, 64) grey, of a frame uint8 H x W x 3 BGR."""
-    if min(frame.shape[:2]) >= LARGE:  # OpenCV halves a picture fast
-        frame = cv2.resize(frame, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
-    return cv2.resize(cv2.cvtColor(frame, cv2.COLOR_BGR2GRAY), (SIZE, SIZE), interpolation=cv2.INTER_AREA)
+def thumbnail(picture):
+    """What CutDetector compares: uint8 (64, 64), of a grey picture (uint8 h x w)."""
+    return cv2.resize(picture, (SIZE, SIZE), interpolation=cv2.INTER_AREA)
 
 
 class CutDetector:
