@@ -38,7 +38,7 @@ from learning.checkpoint import IMAGE_SIZES
 from learning.dataset import training_frames
 from measuring import scoreboard
 from measuring.judging import common_shift, detect_clip, judge, retargeting_errors
-from measuring.real import RealCase, write_sheet
+from measuring.real import MeanFrame, RealCase, write_sheet
 from measuring.scoreboard import Row, cell
 from motion.extraction import load_track
 from motion.mending import steady
@@ -218,6 +218,7 @@ def evaluate_real(args, outputs):
                 continue
             row, columns[scoreboard.row_label(name, minutes)] = case.judge(name, minutes, generator)
             rows.append(row)
+        rows.append(case.judge(MeanFrame.name, None, MeanFrame(case.target))[0])
         write_sheet(columns, sheet)
     rows += scoreboard.mean_rows(rows)
     machine, version = scoreboard.save_rows(rows, outputs[-1])

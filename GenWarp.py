@@ -47,6 +47,8 @@ WIDTHS = (32, 64, 96, 128)  # channels at each halving of the picture
 HALVINGS = 2  # of LOW for the grid of changes: so coarse, they can move and shade the picture but not paint on it
 MAX_FLOW = 0.06  # of the picture's side: the longest shift
 AROUND = 0.02  # of the picture's side: the network may change the picture this far beside the person, at her edge
+FACE = [0, 7, 8]  # nose and ears: in the middle of them is the face
+FACE_REACH = 0.08  # body heights from there: up to here nothing is changed, and from twice as far on everything is
 PERSON_WEIGHT = 4.0  # of an error on the person, in addition to 1 for the whole picture
 MASK_WEIGHT = 0.5  # of the loss of the masks; the others have 1
 # Frames nearer in time than this are not used to draw a frame: a random number of seconds between these two.
@@ -221,6 +223,7 @@ class GenWarp(LimbWarp):
         pictures = network_input(self._shrink(picture), self._shrink(cover), self._low_plate, drawn)[None]
         change = self._network.change(pictures.to(self._device, self._type))[0]
         change = np.ascontiguousarray(change.float().cpu().permute(1, 2, 0).numpy())
+        change *= self._beside_face(skeleton.joints)
         # Nothing changes outside the box, so what follows is done inside it only. It does the same as `compose`.
         matrix = np.float64([[1 / scale, 0, (left + 0.5) / scale - 0.5], [0, 1 / scale, (top + 0.5) / scale - 0.5]])
         size, flags = (box[1].stop - left, box[0].stop - top), cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
@@ -232,6 +235,14 @@ class GenWarp(LimbWarp):
         shifted = cv2.remap(picture, pixels + flow * self.size, None, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
         picture[box] = cv2.add(shifted, colour * 127.5, dtype=cv2.CV_8U)
         return picture, mask, whole
+
+    def _beside_face(self, joints):
+        """float32 (low, low, 1): how much may change at each place: nothing at the face, which real frames show whole,
+        and whose features would be bent."""
+        place = (np.arange(self._low, dtype=np.float32) + 0.5) / self._low
+        x, y = joints[FACE, :2].mean(0)
+        away = np.hypot(place[None] - x, place[:, None] - y) / (FACE_REACH * self._height)
+        return np.clip(away - 1, 0, 1)[:, :, None]
 
     def _shrink(self, image):
         """An image of any size and type, at the pixels that the network sees."""

@@ -27,7 +27,7 @@ from motion.detector import PoseDetector
 from motion.extraction import load_track
 from motion.mending import steady
 from motion.retargeting import place
-from picture.canvas import MARGIN, canvas_box, crop, resize
+from picture.canvas import MARGIN, Generator, canvas_box, crop, resize
 from picture.matting import matte
 from Skeleton import REDUCED, Skeleton
 from video.camera import STANDING, matrices
@@ -45,6 +45,19 @@ OWN_FACES = 60  # frames of the target whose faces are known
 SHOWN = 3  # frames of the sheets
 DETAIL = 224  # pixels of a detail on the sheets
 DETAILS = ((0,), (19,), (20,), (31, 32))  # landmarks in the middle of the details: face, hands, feet
+
+
+class MeanFrame(Generator):
+    """Always the mean of the frames of a target (a VideoSkeleton), whatever the pose is: a network that has learned
+    nothing of poses makes this."""
+
+    name = "mean frame"
+
+    def __init__(self, target):
+        self._image = (sum(target.image(index).astype(float) for index in range(len(target))) / len(target)).round()
+
+    def generate(self, skeleton):
+        return self._image.astype(np.uint8)
 
 
 @dataclass(frozen=True, eq=False)

@@ -20,7 +20,6 @@ from VideoReader import NothingThere, VideoReader
 SEGMENT = 120  # frames of a segment: some seconds of work
 SMALL = 512  # pixels of the longer side of a stored mask, and of the picture in which the camera's motion is seen
 JPEG = [cv2.IMWRITE_JPEG_QUALITY, 90]
-PICTURE_JPEG = [cv2.IMWRITE_JPEG_QUALITY, 80]  # the segments of a long video lie on the disk together
 
 
 def small_size(frame_size):
@@ -58,8 +57,7 @@ def find_segments(clip, work, first=0, last=None, detectors=None):
                     missing = read_segment(work, number // SEGMENT) is None
                 if missing:
                     picture = small_picture(frame, size)
-                    encoded = cv2.imencode(".jpg", picture, PICTURE_JPEG)[1]
-                    waiting.append((number, seconds, thumbnail(picture), encoded))
+                    waiting.append((number, seconds, thumbnail(picture), cv2.imencode(".jpg", picture, JPEG)[1]))
                     yield frame
 
         for frame, people in detect_everyone(missing_frames(), SEGMENT, detectors):

@@ -48,7 +48,9 @@ def moving_window(pictures):
     change = np.zeros_like(pictures[0])
     for picture in pictures:
         change = np.maximum(change, cv2.absdiff(picture, pictures[0]))
-    x, y, width, height = cv2.boundingRect((change > LEVELS).astype(np.uint8))
+    # Specks are noise, as pictures that were compressed have it beside titles.
+    changes = cv2.morphologyEx((change > LEVELS).astype(np.uint8), cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
+    x, y, width, height = cv2.boundingRect(changes)
     window = np.s_[y:y + height, x:x + width]
     # Where the camera stands still, a part of the scene beside what moves in it never changes either.
     strong = cv2.cornerMinEigenVal(pictures[0], 5, ksize=3)[window] > STRONG
