@@ -14,6 +14,7 @@ import numpy as np
 
 from picture.canvas import faded
 from picture.inpainting import fill
+from picture.seamless import without_seams
 
 SAMPLES = 64  # frames, at most, that the plate is made of
 MOST_BYTES = 256e6  # memory, at most, that these frames may take
@@ -48,8 +49,8 @@ def background(frames, masks, ways, reference):
     moved = any(way is not None and not np.array_equal(way, np.eye(2, 3)) for way in ways)
     still = not moved and (not off or float(np.median(off)) < STILL)
     if not still:
-        plate, empty = _one_frame(frames, people, ways, reference)
-    return fill(plate, empty) if empty.any() else plate, still
+        return _one_frame(frames, people, ways, reference), False
+    return fill(plate, empty) if empty.any() else plate, True
 
 
 def _behind(frames, people, few, where=None):
@@ -76,9 +77,9 @@ def _behind(frames, people, few, where=None):
 
 
 def _one_frame(frames, people, ways_there, middle):
-    """(plate, empty): the frame number `middle`, whose person is painted over with what other frames show there after
-    they were laid on it by `ways_there` (see `background`), and where none shows anything. The paint has a soft edge,
-    which takes in the shadow beside the person and leaves no outline."""
+    """The frame number `middle`, whose person is painted over with what other frames show there after they were laid on
+    it by `ways_there` (see `background`). The paint has a soft edge, which takes in the shadow beside the person and
+    leaves no outline."""
     size, reference = frames[0].shape[1::-1], people[middle] > 0
     corners = np.float32([[[0, 0], [size[0], 0], [0, size[1]], list(size)]])
     border, moved, hidden, ways = _border(frames), [], [], []
@@ -89,16 +90,18 @@ def _one_frame(frames, people, ways_there, middle):
             hidden.append(covered | (cv2.warpAffine(border, matrix, size, flags=cv2.INTER_NEAREST) & ~border))
             ways.append(np.abs(cv2.transform(corners, matrix) - corners).max())
     if not moved:
-        return frames[middle].copy(), reference
+        return fill(frames[middle], reference)
     away = cv2.distanceTransform((~reference).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
     share = np.clip(1 - away / (AROUND * max(size)), 0, 1).astype(np.float32)
     count = np.zeros(reference.shape, np.uint8)  # frames that show a pixel, of the less moved ones
     for number in np.argsort(ways):
         hidden[number] |= (count >= LEAST_MOVED).astype(np.uint8)
         count += hidden[number] == 0
-    behind, empty = _behind(moved, hidden, min(FEW, len(moved)), share > 0)
-    share[empty] = 0
-    return cv2.blendLinear(behind, frames[middle], share, 1 - share), empty & reference
+    few = min(FEW, len(moved))
+    behind, empty = _behind(moved, hidden, few, share > 0)
+    known = np.where(empty, 0, share).astype(np.float32)
+    plate = fill(cv2.blendLinear(behind, frames[middle], known, 1 - known), empty & reference)
+    return without_seams(plate, share, moved, hidden, few)
 
 
 def _border(frames):

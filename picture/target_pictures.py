@@ -33,7 +33,7 @@ from video.camera import STANDING, apply, matrices, relative
 from video.clip import Clip
 from VideoReader import VideoReader
 
-SCHEMA = 7  # raise it when the meaning of a stored value changes
+SCHEMA = 8  # raise it when the meaning of a stored value changes
 JPEG = [cv2.IMWRITE_JPEG_QUALITY, 95, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
 AROUND = 0.04  # share of the canvas by which the box of a person is larger than the mask: her shadow, loose hair
 PERSON = 38  # of 255: where a mask is above this, the person may be

@@ -8,6 +8,7 @@ import pytest
 
 from picture.canvas import Patch
 from picture.scene import BORDER, Scene, background
+from picture.seamless import without_seams
 
 
 def room(seed=0, width=240, height=160):
@@ -157,3 +158,35 @@ def test_a_border_that_stays_where_it_is_does_not_move_into_the_scene():
     ways = [np.float64([[1, 0, 8 * max(number - 8, 0)], [0, 1, 0]]) for number in range(16)]
     plate, still = background(frames, masks, ways, 8)
     assert not still and (plate[:, 123:-33] < 180).all()
+
+
+def test_light_that_changes_from_frame_to_frame_leaves_no_seam_where_the_person_was():
+    """Each place behind her is seen in other frames than the place beside it."""
+    wide = (room(3, 960, 320) // 3 + 90).astype(np.uint8)
+    frames, masks = [], []
+    for number in range(16):
+        frame, mask = wide[:, 8 * number:8 * number + 480].copy(), np.zeros((320, 480), np.uint8)
+        frame = cv2.convertScaleAbs(frame, beta=float(40 * np.sin(1.7 * number)))
+        cv2.rectangle(mask, (260 - 14 * number, 60), (330 - 14 * number, 280), 255, -1)
+        frame[mask > 0] = (0, 200, 0)
+        frames.append(frame)
+        masks.append(mask)
+    plate, _ = background(frames, masks, *pan(8, 16, 8))
+    light = int(np.median(frames[8][:50, -50:].astype(int) - wide[:50, 64 + 430:64 + 480]))
+    off = plate[5:-5, 5:-5].astype(int) - wide[5:-5, 69:539] - light
+    steps = np.abs(np.diff(off.mean(2), axis=1))
+    assert np.abs(off).mean() < 4 and np.percentile(steps, 99) < 6
+
+
+def test_gradients_give_the_picture_back():
+    picture = room(2)
+    share = np.zeros(picture.shape[:2], np.float32)
+    share[30:120, 50:200] = 1
+    other = picture.copy()
+    other[60:90, 80:150] = 0  # what is put together from colours has a hole; the frames' gradients have none
+    brighter = [cv2.convertScaleAbs(picture, beta=float(beta)) for beta in (-3, 0, 5)]
+    hidden = [np.zeros(picture.shape[:2], np.uint8) for _ in brighter]
+    made = without_seams(other, share, brighter, hidden, 3)
+    assert np.abs(made.astype(int) - picture).mean() < 1.5 and np.array_equal(made[:20], picture[:20])
+    nothing = [np.full_like(each, 1) for each in hidden]
+    assert np.abs(without_seams(picture, share, brighter, nothing, 3).astype(int) - picture).max() <= 1
