@@ -24,6 +24,7 @@ AROUND = 0.06  # share of the picture: how wide the soft edge of what is painted
 LIT = 0.7  # quantile of what a place shows over time: above the median (0.5), because the person's shadow only darkens
 FEW = 3  # frames that must show a place before it is believed
 SELDOM = 0.1  # share of the frames that must show it where the camera stands still: fewer ones show fringes of masks
+OFTEN = 0.3  # share of the frames in which a place is hidden, so that few frames show it and there may be a seam
 LEAST_MOVED = 15  # aligned frames, at most, that show a place: in others, near and far things have moved apart
 STILL = 0.02  # share of the background, at most, that differs from the plate where the camera stands still
 LEVELS = 24  # of 255: a larger difference counts as different
@@ -43,14 +44,18 @@ def background(frames, masks, ways, reference):
     """
     grow = 2 * round(max(masks[0].shape) * GROW) + 1
     people = [cv2.dilate((mask > PERSON * 255).astype(np.uint8), np.ones((grow, grow), np.uint8)) for mask in masks]
-    plate, empty = _behind(frames, people, max(SELDOM * len(frames), min(FEW, len(frames))))
+    few = max(SELDOM * len(frames), min(FEW, len(frames)))
+    plate, empty = _behind(frames, people, few)
     off = [(cv2.absdiff(frame, plate).max(2) > LEVELS)[(person == 0) & ~empty].mean()
            for frame, person in zip(frames, people, strict=True) if not person.all()]
     moved = any(way is not None and not np.array_equal(way, np.eye(2, 3)) for way in ways)
     still = not moved and (not off or float(np.median(off)) < STILL)
     if not still:
         return _one_frame(frames, people, ways, reference), False
-    return fill(plate, empty) if empty.any() else plate, True
+    often = (np.mean([person > 0 for person in people], 0) > OFTEN).astype(np.uint8)
+    edge = 2 * grow + 1
+    share = cv2.blur(cv2.dilate(often, np.ones((edge, edge), np.uint8)).astype(np.float32), (edge, edge))
+    return without_seams(fill(plate, empty), share, frames, people, few), True
 
 
 def _behind(frames, people, few, where=None):
