@@ -4,7 +4,8 @@
 If the camera stood still, the plate is what is mostly seen behind the person over time. If it moved, the plate is one
 real frame, whose person is painted over with what other frames show there after they were laid on it. The person
 then moves in a still, sharp scene: an average of moving frames would be blurred, and the retrieved frames' scenes would
-jump. What no frame shows is filled with texture from around it (inpainting.py).
+jump. What no frame shows is filled with texture from around it (inpainting.py), and the whole has no seams where
+neighbouring places were seen in other frames (seamless.py).
 """
 
 import functools
