@@ -98,6 +98,12 @@ class Shadow:
     def draw(self, squares, image, mask, corner):
         """Darken the squares of `squares`, in place, in a part of the canvas (uint8 h x w x 3 BGR) that begins at
         `corner` (left, top), and set its mask (uint8 h x w) to 255 there."""
+        low = np.maximum(np.min([square[:2] for square in squares], 0) - corner, 0)
+        high = np.maximum(np.max([np.add(square[:2], square[2]) for square in squares], 0) - corner, 0)
+        box = np.s_[low[1]:high[1], low[0]:high[0]]  # the work is done only where the feet are
+        image, mask, corner = image[box], mask[box], corner + low
+        if not image.size:  # the feet are outside of the canvas
+            return
         light = np.ones(image.shape[:2], np.float32)
         for left, top, side, strength in squares:
             left, top = left - corner[0], top - corner[1]
@@ -105,6 +111,5 @@ class Shadow:
             own = 1 - strength * (1 - cv2.resize(self.light, (side, side)))
             part = light[inside]
             np.minimum(part, own[max(-top, 0):, max(-left, 0):][:part.shape[0], :part.shape[1]], out=part)
-        dark = light < 1
-        image[dark] = (image[dark] * light[dark][:, None]).round()
-        mask[dark] = 255
+        image[:] = cv2.multiply(image, cv2.merge([light] * 3), dtype=cv2.CV_8U)
+        mask[light < 1] = 255
