@@ -208,9 +208,9 @@ class GenWarp(LimbWarp):
     @torch.inference_mode()
     def _refined(self, skeleton):
         """(picture, mask, box): what `generate` gives, and rows and columns of all that may differ from the plate."""
-        picture, cover, drawn = self.draw(skeleton.joints, self.frames_for(skeleton))
+        picture, cover, mask = self.draw(skeleton.joints, self.frames_for(skeleton))
         near = cv2.dilate((self._shrink(cover) > 0).astype(np.uint8) * 255, self._reach)
-        mask = drawn | cv2.resize(near, (self.size, self.size), interpolation=cv2.INTER_NEAREST)
+        mask |= cv2.resize(near, (self.size, self.size), interpolation=cv2.INTER_NEAREST)
         x, y, width, height = cv2.boundingRect(mask)
         whole = np.s_[y:y + height, x:x + width]
         x, y, width, height = cv2.boundingRect(near)

@@ -45,13 +45,13 @@ def background(frames, masks, ways, reference):
     """
     grow = 2 * round(max(masks[0].shape) * GROW) + 1
     people = [cv2.dilate((mask > PERSON * 255).astype(np.uint8), np.ones((grow, grow), np.uint8)) for mask in masks]
+    if any(way is not None and not np.array_equal(way, np.eye(2, 3)) for way in ways):
+        return _one_frame(frames, people, ways, reference), False
     few = max(SELDOM * len(frames), min(FEW, len(frames)))
     plate, empty = _behind(frames, people, few)
     off = [(cv2.absdiff(frame, plate).max(2) > LEVELS)[(person == 0) & ~empty].mean()
            for frame, person in zip(frames, people, strict=True) if not person.all()]
-    moved = any(way is not None and not np.array_equal(way, np.eye(2, 3)) for way in ways)
-    still = not moved and (not off or float(np.median(off)) < STILL)
-    if not still:
+    if off and float(np.median(off)) >= STILL:
         return _one_frame(frames, people, ways, reference), False
     often = (np.mean([person > 0 for person in people], 0) > OFTEN).astype(np.uint8)
     edge = 2 * grow + 1
@@ -82,25 +82,25 @@ def _behind(frames, people, few, where=None):
     return plate, empty
 
 
-def _one_frame(frames, people, ways_there, middle):
+def _one_frame(frames, people, ways, middle):
     """The frame number `middle`, whose person is painted over with what other frames show there after they were laid on
-    it by `ways_there` (see `background`). The paint has a soft edge, which takes in the shadow beside the person and
+    it by `ways` (see `background`). The paint has a soft edge, which takes in the shadow beside the person and
     leaves no outline."""
     size, reference = frames[0].shape[1::-1], people[middle] > 0
     corners = np.float32([[[0, 0], [size[0], 0], [0, size[1]], list(size)]])
-    border, moved, hidden, ways = _border(frames), [], [], []
-    for number, (frame, person, matrix) in enumerate(zip(frames, people, ways_there, strict=True)):
+    border, moved, hidden, distances = _border(frames), [], [], []
+    for number, (frame, person, matrix) in enumerate(zip(frames, people, ways, strict=True)):
         if matrix is not None and number != middle:
             moved.append(cv2.warpAffine(frame, matrix, size))
             covered = cv2.warpAffine(person, matrix, size, flags=cv2.INTER_NEAREST, borderValue=1)
             hidden.append(covered | (cv2.warpAffine(border, matrix, size, flags=cv2.INTER_NEAREST) & ~border))
-            ways.append(np.abs(cv2.transform(corners, matrix) - corners).max())
+            distances.append(np.abs(cv2.transform(corners, matrix) - corners).max())
     if not moved:
         return fill(frames[middle], reference)
     away = cv2.distanceTransform((~reference).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
     share = np.clip(1 - away / (AROUND * max(size)), 0, 1).astype(np.float32)
     count = np.zeros(reference.shape, np.uint8)  # frames that show a pixel, of the less moved ones
-    for number in np.argsort(ways):
+    for number in np.argsort(distances):
         hidden[number] |= (count >= LEAST_MOVED).astype(np.uint8)
         count += hidden[number] == 0
     few = min(FEW, len(moved))

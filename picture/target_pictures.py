@@ -108,13 +108,12 @@ class _Canvas:
 
     def _part(self, image, index, interpolation, border):
         left, top, width, height = self.person_boxes[index].tolist()
-        matrix, scale = matrices(self.camera[index:index + 1], max(self.frame_size))[0], self.size / self.box[2]
-        per_pixel = np.array(self.frame_size) / image.shape[1::-1]  # pixels of the frame for one of the image
+        a, b, x, y = self.camera[index].astype(float)
+        per_pixel, scale = np.array(self.frame_size) / image.shape[1::-1], self.size / self.box[2]
+        turn = np.array([[a, -b], [b, a]]) * per_pixel * scale
+        shift = (np.array([x, y]) * max(self.frame_size) - self.box[:2]) * scale - (left, top)
         # A pixel's number is the place of its middle, half a pixel from its corner.
-        corner = matrix[:, 2] + 0.5 - matrix[:, :2] @ [0.5, 0.5]
-        turn = matrix[:, :2] * per_pixel * scale
-        shift = (corner - self.box[:2]) * scale - (left, top) + turn @ [0.5, 0.5] - 0.5
-        matrix = np.column_stack([turn, shift])
+        matrix = np.column_stack([turn, shift + turn @ [0.5, 0.5] - 0.5])
         return cv2.warpAffine(image, matrix, (width, height), flags=interpolation, borderMode=border)
 
 
