@@ -1,8 +1,10 @@
 """Skinning: a picture of a body, cut into parts, each on a mesh that follows the bones.
 
-Every vertex of a part's mesh moves with the part's own bone and, near a joint, also with the neighbour's (linear blend
-skinning; Jacobson et al., SIGGRAPH courses 2014). How much depends only on where the vertex lies between the two bones,
-not on the part that it belongs to. So two parts that touch each other move alike where they touch, and no gap opens.
+Every vertex of a part's mesh moves with the part's own bone and, near a joint, also with the neighbour's (skinning;
+Jacobson et al., SIGGRAPH courses 2014). How much depends only on where the vertex lies between the two bones, not on
+the part that it belongs to. So two parts that touch each other move alike where they touch, and no gap opens. Turns are
+mixed as angles about the joint: a mean of their matrices would make a joint thinner the more it bends (Kavan et al.,
+Skinning with Dual Quaternions, I3D 2007).
 The meshes are drawn forwards: each triangle says where the pixels that it covers come from.
 """
 
@@ -13,17 +15,18 @@ import cv2
 import numpy as np
 
 from motion.body import landmark_point
-from picture.parts import ARMS, NUMBER, PARTS, distances
+from picture.parts import ARMS, NUMBER, distances
 from Skeleton import HIPS, SHOULDERS
 
 BEHIND_ARMS = ("torso", "left thigh", "right thigh")  # parts before which the forearms often are
-# (part, part, the joint between them, body heights around it in which they move together)
+# (part, part, the joint between them, its reach: body heights around it in which they move together)
 JOINTS = (
-    ("torso", "head", SHOULDERS, 0.10), ("torso", "left upper arm", 11, 0.12), ("torso", "right upper arm", 12, 0.12),
-    ("left upper arm", "left forearm", 13, 0.08), ("right upper arm", "right forearm", 14, 0.08),
-    ("torso", "left thigh", 23, 0.15), ("torso", "right thigh", 24, 0.15), ("left thigh", "right thigh", HIPS, 0.18),
-    ("left thigh", "left shin", 25, 0.10), ("right thigh", "right shin", 26, 0.10),
-    ("left shin", "left foot", 27, 0.06), ("right shin", "right foot", 28, 0.06),
+    ("torso", "head", SHOULDERS, 0.25), ("torso", "left upper arm", 11, 0.30), ("torso", "right upper arm", 12, 0.30),
+    ("left upper arm", "left forearm", 13, 0.20), ("right upper arm", "right forearm", 14, 0.20),
+    ("torso", "left thigh", 23, 0.375), ("torso", "right thigh", 24, 0.375),
+    ("left thigh", "right thigh", HIPS, 0.45),
+    ("left thigh", "left shin", 25, 0.25), ("right thigh", "right shin", 26, 0.25),
+    ("left shin", "left foot", 27, 0.15), ("right shin", "right foot", 28, 0.15),
 )
 LABELS = 192  # pixels of the canvas for the masks of parts, which are enlarged when they are drawn
 CELL = 4  # of these pixels: the distance of a mesh's vertices
@@ -32,7 +35,11 @@ BESIDE_ARM = 1.3  # radii from a forearm: what is nearer to it may show the arm,
 REACH = 4.0  # radii from the bone at which a part ends
 ON_BONE = (0.35, 1.0)  # radii: a piece of a part is on its bone, and near it
 BLEND = 0.8  # radii over which the motion of one part goes over into the neighbour's
-FOLDED = (0.25, 0.6)  # radians of turn between two parts from which they move together less, and not at all
+# Where two parts bend far, only what is close to the joint moves with both: a raised arm must not pull up the side of a
+# shirt. Radians between which this begins and is complete, and the share of the joint's reach that is left then.
+BENT, CLOSE = (0.25, 0.6), 0.5
+FADING = 0.5  # share of a joint's reach over which the two begin to move apart
+ROUND = (2.5, 3.0)  # radians between which they move together less, and not at all: it might be the other way round
 SOLID = (0.35, 0.65)  # values of a mask between which a part goes from invisible to opaque
 NEARLY = 1e-4  # share of a triangle: a pixel that is outside by so little is still inside
 NOWHERE = -1e4  # a place outside every picture
@@ -42,17 +49,29 @@ BUCKETS = (3, 5, 8, 16, 64)
 
 
 @dataclass(frozen=True, eq=False)
+class Hinge:
+    """The joint between a Part and a neighbour. neighbour: its number in PARTS; place: (2,), the joint, in canvas
+    units; share: float32 (V,), how much each vertex of the part moves with the neighbour if it is at the joint, in
+    [0, 1], 0.5 in the middle between the two; away: float32 (V,), its distance from the joint, 1 where the joint's
+    reach ends."""
+
+    neighbour: int
+    place: np.ndarray
+    share: np.ndarray
+    away: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
 class Part:
     """One part of a body in one frame. cover: float32 h x w, in LABELS pixels, from which the part is drawn where it is
     above 0, and fully where it is 1 or more; corner: (x, y) of the cover in these pixels; places: float32 (V, 2), the
-    mesh's vertices in canvas units; weights: float32 (V, 12), how much each vertex moves with each of PARTS, 1 in all;
-    triangles: int (T, 3), each clockwise; away: float32 h x w, how far the cover's pixels are from the bone, in its
-    radii; from_arms: {side: float32 h x w}, the same from the forearm of each of ARMS; number: in PARTS."""
+    mesh's vertices in canvas units; hinges: [Hinge], its joints; triangles: int (T, 3), each clockwise; away: float32
+    h x w, how far the cover's pixels are from the bone, in its radii; from_arms: {side: float32 h x w}, the same from the forearm of each of ARMS; number: in PARTS."""
 
     cover: np.ndarray
     corner: tuple
     places: np.ndarray
-    weights: np.ndarray
+    hinges: list
     triangles: np.ndarray
     away: np.ndarray
     from_arms: dict
@@ -129,10 +148,10 @@ class Pieces:
         cells = cv2.resize(cells, (columns, rows), interpolation=cv2.INTER_AREA)
         cells = cv2.dilate(cells, np.ones((3, 3), np.uint8)) > 0  # a margin of one cell
         used, triangles = _mesh(cells)
-        weights = _weights(number, self._from_grid[:, used], self._grid[used], self._joints, self._height)
+        hinges = _hinges(number, self._from_grid[:, used], self._grid[used], self._joints, self._height)
         from_arms = {arm: self._from_arm(NUMBER[forearm], number, box) for arm, forearm in ARMS.items()}
         return Part((mask - SOLID[0]) / (SOLID[1] - SOLID[0]), (self._corner[0] + x - 1, self._corner[1] + y - 1),
-                    self._grid[used], weights, triangles, away, from_arms, number)
+                    self._grid[used], hinges, triangles, away, from_arms, number)
 
     def _from_arm(self, arm, number, box):
         """float32 h x w: how far the pixels of a box of the part with this number are from a forearm (its number), in
@@ -171,32 +190,42 @@ def _mesh(cells):
     return np.flatnonzero(used), (np.cumsum(used) - 1)[triangles]
 
 
-def _weights(number, away, places, joints, height):
-    """float32 (V, 12): how much the vertices of the part with this number move with each of PARTS. away: (12, V), their
-    distances from each; places: (V, 2)."""
-    weights = np.zeros((len(places), len(PARTS)), np.float32)
+def _hinges(number, away, places, joints, height):
+    """[Hinge] of the part with this number. away: (12, V), the distances of its vertices from each of PARTS, in radii;
+    places: (V, 2)."""
+    found = []
     for one, other, joint, reach in JOINTS:
         pair = [NUMBER[one], NUMBER[other]]
         if number in pair:
             pair.remove(number)
-            near = np.linalg.norm(places - landmark_point(joints, joint)[:2], axis=1) / (reach * height)
-            share = np.clip(0.5 - (away[pair[0]] - away[number]) / (2 * BLEND), 0, 1)
-            weights[:, pair[0]] = share * np.clip(2 - near, 0, 1)
-    weights /= np.maximum(weights.sum(1, keepdims=True), 1)
-    weights[:, number] = 1 - weights.sum(1)
-    return weights
+            place, share = landmark_point(joints, joint)[:2], 0.5 - (away[pair[0]] - away[number]) / (2 * BLEND)
+            found.append(Hinge(pair[0], place, np.clip(share, 0, 1),
+                               np.linalg.norm(places - place, axis=1) / (reach * height)))
+    return found
 
 
 def skinned(part, maps):
     """float32 (V, 2): where the vertices of a Part go. maps: (12, 2, 3), the affine map of each of PARTS, in canvas
-    units."""
-    # Between parts that turn very differently a mesh would fold. There, the part goes with its own bone alone.
-    turns = np.arctan2(maps[:, 1, 0] - maps[:, 0, 1], maps[:, 0, 0] + maps[:, 1, 1])
-    apart = np.abs((turns - turns[part.number] + np.pi) % (2 * np.pi) - np.pi)
-    weights = part.weights * np.clip((FOLDED[1] - apart) / (FOLDED[1] - FOLDED[0]), 0, 1)
-    weights[:, part.number] += 1 - weights.sum(1)
-    mixed = (weights @ maps.reshape(len(PARTS), -1)).reshape(-1, 2, 3)  # the map of each vertex
-    return ((mixed[:, :, :2] @ part.places[:, :, None])[:, :, 0] + mixed[:, :, 2]).astype(np.float32)
+    units. Near several joints, a vertex goes to the weighted mean of where each of them takes it."""
+    own, turns = maps[part.number], np.arctan2(maps[:, 1, 0] - maps[:, 0, 1], maps[:, 0, 0] + maps[:, 1, 1])
+    goals = part.places @ own[:, :2].T + own[:, 2]
+    shifts, shares = np.zeros_like(goals), np.full((len(goals), 1), 1e-6)
+    for hinge in part.hinges:
+        turn = (turns[hinge.neighbour] - turns[part.number] + np.pi) % (2 * np.pi) - np.pi
+        reach = np.interp(abs(turn), BENT, (1, CLOSE))
+        share = hinge.share * np.clip((1 - hinge.away / reach) / FADING, 0, 1) * np.interp(abs(turn), ROUND, (1, 0))
+        near = np.flatnonzero(share)
+        share, away, other = share[near, None], part.places[near] - hinge.place, maps[hinge.neighbour]
+        cosine, sine = np.cos(turn), np.sin(turn)
+        # What the neighbour does beside its turn: it grows or shrinks.
+        grown = np.array([[cosine, sine], [-sine, cosine]]) @ other[:, :2]
+        x, y = (away @ own[:, :2].T * (1 - share) + away @ grown.T * share).T
+        cosine, sine = np.cos(share[:, 0] * turn), np.sin(share[:, 0] * turn)
+        joint, there = (each[:, :2] @ hinge.place + each[:, 2] for each in (own, other))
+        place = np.stack([cosine * x - sine * y, sine * x + cosine * y], 1) + joint + share * (there - joint)
+        shifts[near] += share * (place - goals[near])
+        shares[near] += share
+    return (goals + shifts / shares).astype(np.float32)
 
 
 def inverse_maps(parts, goals, size):
