@@ -159,27 +159,34 @@ def training(table, target, sizes, steps):
 
 
 def generation(table, target, sizes, repeats):
-    """Milliseconds that each generator takes for a pose of the source, planning included; networks are not trained."""
-    placed = place(steady(load_track(SAMPLE_SOURCE)), target).first(GENERATED)
-    skeletons = [placed.skeleton(number) for number in np.flatnonzero(placed.present)]
+    """Milliseconds that each generator takes for a pose of the source, planning included; networks are not trained.
+    Returns {label: [(pixels, ms)]} of GEN_TYPE 5 without its network; its largest target is what a phone films."""
+    def add(name, generator, shown=target):
+        placed = place(steady(load_track(SAMPLE_SOURCE)), shown).first(GENERATED)
+        skeletons = [placed.skeleton(number) for number in np.flatnonzero(placed.present)]
 
-    def add(name, generator):
         def draw():
             generator.prepare(placed)
             for skeleton in skeletons:
                 generator.generate(skeleton)
 
         generator.generate(skeletons[0])  # the first image takes longer
-        table.add(f"generate, {name}", median_seconds(repeats, draw)[0] / len(skeletons) * 1e3, "ms")
+        taken = median_seconds(repeats, draw)[0] / len(skeletons) * 1e3
+        table.add(f"generate, {name}", taken, "ms")
+        return taken
 
     add(GENERATORS[1].name, GENERATORS[1].make(target))
-    for size in (256, 512):
-        add(f"LimbWarp at {size} px", LimbWarp(target, size))
+    drawing = [(size ** 2, add(f"LimbWarp at {size} px", LimbWarp(target, size))) for size in (256, 512)]
+    with tempfile.TemporaryDirectory() as folder, empty_cache():
+        references.enlarge(SAMPLE_TARGET, Path(folder) / "large.mp4", *FILMED[-1], GENERATED)
+        large = VideoSkeleton.load(Path(folder) / "large.mp4")
+        drawing.append((large.size ** 2, add(f"LimbWarp at {large.size} px", LimbWarp(large), large)))
     for gen_type, size in [*itertools.product((2, 3, 4, 5), sizes), (5, 512)]:  # GEN_TYPE 5: the size that is drawn
         entry, options = GENERATORS[gen_type], {"size": size} if gen_type == 5 else {}
         with tempfile.TemporaryDirectory() as folder:
             path = write_untrained(entry, target, min(size, 256), Path(folder) / "weights.pth")
             add(f"{entry.name} at {size} px", entry.make(target, path, **options))
+    return {"GEN_TYPE 5, untrained": drawing}
 
 
 def films(table, repeats):
@@ -232,7 +239,8 @@ def live(table, target, count):
 
 def demo(table, times):
     """The demo end to end on a clip `times` as long as the source, its stages and its memory: GEN_TYPE 1, then GEN_TYPE
-    5 with the poses that the first run has left in the cache, and again without them."""
+    5 with the poses that the first run has left in the cache, and again without them. Returns {label: [(frames, s)]}
+    of the second."""
     with tempfile.TemporaryDirectory() as folder, empty_cache():
         long, weights = Path(folder) / "long.mp4", Path(folder) / "weights.pth"
         with VideoReader(SAMPLE_SOURCE) as reader, VideoWriter(long, reader.fps) as writer:
@@ -241,7 +249,7 @@ def demo(table, times):
         write_untrained(GENERATORS[5], VideoSkeleton.load(SAMPLE_TARGET), 256, weights)
         short_peak, _ = run_demo(1, SAMPLE_SOURCE, SAMPLE_TARGET)
         peak, first = run_demo(1, long, SAMPLE_TARGET)
-        _, second = run_demo(5, long, SAMPLE_TARGET, "--checkpoint", weights)
+        dances = [run_demo(5, clip, SAMPLE_TARGET, "--checkpoint", weights)[1] for clip in (SAMPLE_SOURCE, long)]
         shutil.rmtree(cache_folder(long))
         _, anew = run_demo(5, long, SAMPLE_TARGET, "--checkpoint", weights)
         alone, tracking = median_seconds(1, lambda: sum(1 for _ in detect_everyone(VideoReader(long), SEGMENT)),
@@ -253,11 +261,12 @@ def demo(table, times):
         table.add("the same", told[speed], "frames/s", count / tracking, "bare read + detect_for_video loop")
         for stage, ms in told["stage_ms"].items():
             table.add(f"demo, {label}, {stage}", ms, "ms")
-    table.add("GEN_TYPE 5 after GEN_TYPE 1, poses in the cache", second[speed], "frames/s", anew[speed],
+    table.add("GEN_TYPE 5 after GEN_TYPE 1, poses in the cache", dances[-1][speed], "frames/s", anew[speed],
               "GEN_TYPE 5 without the cache")
-    table.add("the same", second[speed], "frames/s", first[speed], "GEN_TYPE 1, the first run")
+    table.add("the same", dances[-1][speed], "frames/s", first[speed], "GEN_TYPE 1, the first run")
     if peak:
         table.add(f"peak memory of the demo, clip {times} times as long", peak, "MB", short_peak, "the short clip")
+    return {"GEN_TYPE 5, poses known": [(told["frames"], told["frames"] / told[speed]) for told in dances]}
 
 
 def main():
@@ -272,12 +281,14 @@ def main():
         check_output(output, (SAMPLE_SOURCE, SAMPLE_TARGET))
     target, table, quick = VideoSkeleton.load(SAMPLE_TARGET), FigureTable(), args.quick
     pose_and_extraction(table, 1 if quick else 5)
-    curves = nearest(table, target.reduced, [10 ** power for power in range(3, 6 if quick else 7)])
-    curves |= training(table, target, [64, 128] if quick else [64, 128, 256], 8 if quick else 20)
-    generation(table, target, [64, 128, 256], 1 if quick else 5)
+    curves = {("poses", "ms a query"): nearest(table, target.reduced, [10 ** power for power in
+                                                                       range(3, 6 if quick else 7)]),
+              ("pixels", "ms an image"): training(table, target, [64, 128] if quick else [64, 128, 256],
+                                                  8 if quick else 20),
+              ("pixels of the picture", "ms a frame"): generation(table, target, [64, 128, 256], 1 if quick else 5)}
     films(table, 1 if quick else 3)
     live(table, target, 150 if quick else 600)
-    demo(table, 3 if quick else 10)
+    curves["frames of the film", "s"] = demo(table, 3 if quick else 10)
     print("", ", ".join(save_rows(table.rows, path)), f"written: {path}, {picture}", sep="\n")
     write_growth(curves, picture)
 

@@ -150,13 +150,13 @@ def write_curves(rows, task, path):
 
 def write_growth(curves, path):
     """Write the cost against the size, log-log, with the exponent of the power law fitted to each curve. curves:
-    {label: [(pixels, ms an image)]} where the label names a training, else {label: [(poses, ms a query)]}."""
-    with _chart(path, None, 2, 5, 4) as axes:
-        for label, points in curves.items():
-            sizes, costs = np.array(points).T
-            exponent = np.polyfit(np.log(sizes), np.log(costs), 1)[0]
-            axes[int("training" in label)].loglog(sizes, costs, "o-", label=f"{label}: size^{exponent:.2f}")
-        for axis, (size, cost) in zip(axes, (("poses", "ms a query"), ("pixels", "ms an image")), strict=True):
+    {(what the size counts, what the cost is): {label: [(size, cost)]}}, a chart for each pair."""
+    with _chart(path, None, len(curves), 4.2, 4) as axes:
+        for axis, ((size, cost), lines) in zip(axes, curves.items(), strict=True):
+            for label, points in lines.items():
+                sizes, costs = np.array(points).T
+                exponent = np.polyfit(np.log(sizes), np.log(costs), 1)[0]
+                axis.loglog(sizes, costs, "o-", label=f"{label}: size^{exponent:.2f}")
             axis.set(xlabel=size, ylabel=cost)
             axis.grid(True, which="both", alpha=0.3)
             axis.legend(fontsize=8)

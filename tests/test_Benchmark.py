@@ -31,7 +31,8 @@ def test_rows_ratios_json_and_plot(tmp_path, capsys):
     assert set(told) == {"machine", "commit", "date", "rows"}
     assert told["rows"][2] == {"name": "alone", "value": 1.0, "unit": "s", "reference": None, "against": None,
                                "ratio": None}
-    curves = {"k-d tree query": [(10, 1.0), (1000, 2.0)], "training GEN_TYPE 3": [(64, 1.0), (128, 4.0)]}
+    curves = {("poses", "ms a query"): {"k-d tree query": [(10, 1.0), (1000, 2.0)]},
+              ("pixels", "ms an image"): {"training GEN_TYPE 3": [(64, 1.0), (128, 4.0)]}}
     write_growth(curves, tmp_path / "b.png")
     assert (tmp_path / "b.png").stat().st_size > 5000
 
