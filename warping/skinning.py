@@ -66,7 +66,8 @@ class Part:
     """One part of a body in one frame. cover: float32 h x w, in LABELS pixels, from which the part is drawn where it is
     above 0, and fully where it is 1 or more; corner: (x, y) of the cover in these pixels; places: float32 (V, 2), the
     mesh's vertices in canvas units; hinges: [Hinge], its joints; triangles: int (T, 3), each clockwise; away: float32
-    h x w, how far the cover's pixels are from the bone, in its radii; from_arms: {side: float32 h x w}, the same from the forearm of each of ARMS; number: in PARTS."""
+    h x w, how far the cover's pixels are from the bone, in its radii; from_arms: {side: float32 h x w}, the same from
+    the forearm of each of ARMS; number: in PARTS."""
 
     cover: np.ndarray
     corner: tuple
