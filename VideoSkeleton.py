@@ -48,9 +48,9 @@ class VideoSkeleton:
     Attributes: joints float32 (N, 33, 3) and visibility float32 (N, 33), as in Skeleton; frames int (N,), the number of
     each frame in the clip; seconds float64 (N,), its time; box (x, y, side) of the canvas in the video's pixels;
     frame_size (width, height) of the video; size, the canvas's in pixels; fps; frames_read, how many frames the video
-    has; sharpness float32 (N, 6), the mean gradient of each of parts.CHAINS, in levels a pixel; content, the
-    video's SHA-256; still, whether the camera stood still; clip, the Clip that it was made from, and
-    its path; folder of the pictures.
+    has; sharpness float32 (N, 6), the mean gradient of each of parts.CHAINS, in levels a pixel; opacity float32
+    (N, 6), the mean matte along its bones, in [0, 1]; content, the video's SHA-256; still, whether the camera stood
+    still; clip, the Clip that it was made from, and its path; folder of the pictures.
     Images are read from the disk one at a time, so the memory does not grow with their number.
     """
 
@@ -67,17 +67,17 @@ class VideoSkeleton:
         self.joints, self.visibility, self.frames, self.seconds = (
             stored[name] for name in ("joints", "visibility", "frames", "seconds"))
         self._images = EncodedImages(self.folder / "frames.bin", stored["image_spans"])
-        self._boxes, self.sharpness = stored["image_boxes"], stored["sharpness"]
+        self._boxes, self.sharpness, self.opacity = (stored[name] for name in ("image_boxes", "sharpness", "opacity"))
         self._mattes = EncodedImages(self.folder / "frames.bin", stored["matte_spans"])
         about = json.loads(str(stored["about"]))
         self.box, self.frame_size = (tuple(map(int, about[name])) for name in ("box", "frame_size"))
         self.size, self.frames_read, self.fps = int(about["size"]), int(about["frames_read"]), float(about["fps"])
         self.content, self.still = str(about["content"]), bool(about["still"])
         arrays = (self.joints, self.visibility, self.frames, self.seconds, self._images.spans, self._mattes.spans,
-                  self._boxes, self.sharpness)
+                  self._boxes, self.sharpness, self.opacity)
         count = len(self.frames)
         shapes = [(count, 33, 3), (count, 33), (count,), (count,), (count, 2), (count, 2), (count, 4),
-                  (count, 6)]
+                  (count, 6), (count, 6)]
         sizes_fit = count and [array.shape for array in arrays] == shapes
         sane = 0 < self.size <= CANVAS and 0 < self.fps < 1e6 and len(self.box) == 3 and len(self.frame_size) == 2
         inside = (self._boxes >= 0).all() and (self._boxes[:, :2] + self._boxes[:, 2:] <= self.size).all()
@@ -142,8 +142,8 @@ class VideoSkeleton:
     def first(self, count):
         """The same target as if only its first `count` skeletons were known."""
         part = copy.copy(self)
-        part.joints, part.visibility, part.frames, part.seconds, part.sharpness = (
-            array[:count] for array in (self.joints, self.visibility, self.frames, self.seconds, self.sharpness))
+        for name in ("joints", "visibility", "frames", "seconds", "sharpness", "opacity"):
+            setattr(part, name, getattr(self, name)[:count])
         return part
 
     @property

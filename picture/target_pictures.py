@@ -26,19 +26,20 @@ from motion.mending import mend_track
 from motion.segments import small_size
 from picture.canvas import CANVAS, MARGIN, canvas_box, crop
 from picture.matting import foreground, matte
-from picture.parts import CHAINS, NUMBER, PARTS_OF, distances
+from picture.parts import CHAINS, NUMBER, PARTS_OF, distances, segments
 from picture.scene import MOST_BYTES, SAMPLES, background
 from Skeleton import HIPS
 from video.camera import STANDING, apply, matrices, relative
 from video.clip import Clip
 from VideoReader import VideoReader
 
-SCHEMA = 8  # raise it when the meaning of a stored value changes
+SCHEMA = 9  # raise it when the meaning of a stored value changes
 JPEG = [cv2.IMWRITE_JPEG_QUALITY, 95, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
 AROUND = 0.04  # share of the canvas by which the box of a person is larger than the mask: her shadow, loose hair
 PERSON = 38  # of 255: where a mask is above this, the person may be
 COARSE = 4  # pixels over which the gradient is averaged before it is measured
 NEAR = 0.7  # radii from a bone: what is so near surely belongs to it
+ALONG = np.linspace(0, 0.8, 9)[:, None]  # of a bone's length: where it is looked at how opaque a limb is
 NOTE = 200  # frames, some seconds of work, after which it is noted how many are stored
 
 
@@ -140,12 +141,13 @@ def _store(video, people, folder):
              for index in samples],
             [ways[index] if index in longest else None for index in samples], list(samples).index(reference))
         (work / "plate.png").write_bytes(cv2.imencode(".png", plate)[1])
-        sharpness = _sharpness(EncodedImages(work / "frames.bin", image_spans), canvas)
+        sharpness, opacity = _clarity(*(EncodedImages(work / "frames.bin", spans) for spans in
+                                        (image_spans, matte_spans)), canvas)
         about = {"box": canvas.box, "frame_size": people.size, "size": canvas.size, "fps": people.fps,
                  "frames_read": len(track), "still": still, "content": people.content}
         np.savez(work / "skeletons.npz", joints=canvas.joints, visibility=track.visibility[frames], frames=frames,
                  seconds=track.seconds[frames], image_spans=image_spans, image_boxes=canvas.person_boxes,
-                 matte_spans=matte_spans, sharpness=sharpness, about=json.dumps(about))
+                 matte_spans=matte_spans, sharpness=sharpness, opacity=opacity, about=json.dumps(about))
         work.rename(folder)
 
 
@@ -161,9 +163,11 @@ def _camera(track, frames, reference):
     return camera
 
 
-def _sharpness(images, canvas):
-    """float32 (N, 6): how sharp each of parts.CHAINS is in the images (EncodedImages) of a _Canvas: the mean gradient
-    (its parts across and down, added up) in levels a pixel near its bones."""
+def _clarity(images, mattes, canvas):
+    """(sharpness, opacity), each float32 (N, 6), of each of parts.CHAINS in the images and mattes (EncodedImages) of a
+    _Canvas. sharpness: the mean gradient (its parts across and down, added up) in levels a pixel near its bones.
+    opacity: the mean matte along its bones, in [0, 1]. A hand in fast motion is half transparent, and one that the
+    matte has lost or that has left the picture is not there at all."""
     body = body_height(canvas.joints)
 
     def measure(index):
@@ -177,13 +181,23 @@ def _sharpness(images, canvas):
         x, y = np.meshgrid(left + (np.arange(columns) + 0.5) * COARSE, top + (np.arange(rows) + 0.5) * COARSE)
         places = np.stack([x, y], -1) / canvas.size
         away = distances(places.astype(np.float32), canvas.joints[index], body)
-        return [gradient[near].mean() if (near := away[numbers].min(0) < NEAR).any() else 0 for numbers in of_chain]
+        opaque = mattes.read(index, cv2.IMREAD_GRAYSCALE, (width, height)) / 255
+        clarity = []
+        for chain, numbers in zip(CHAINS, of_chain, strict=True):
+            near = away[numbers].min(0) < NEAR
+            bones = [start + ALONG * (end - start) for part in PARTS_OF[chain]
+                     for start, end in segments(canvas.joints[index], part)]
+            x, y = (np.floor(np.concatenate(bones) * canvas.size) - (left, top)).astype(int).T
+            inside = (x >= 0) & (y >= 0) & (x < width) & (y < height)
+            clarity.append((gradient[near].mean() if near.any() else 0,
+                            opaque[y[inside], x[inside]].sum() / len(inside)))
+        return clarity
 
     of_chain = [[NUMBER[part] for part in PARTS_OF[chain]] for chain in CHAINS]
     with ThreadPoolExecutor(2) as pool:
         count = len(canvas.joints)
-        rows = tqdm(pool.map(measure, range(count)), total=count, desc="measuring the sharpness", unit="frame")
-        return np.array(list(rows), np.float32)
+        rows = tqdm(pool.map(measure, range(count)), total=count, desc="measuring the clarity", unit="frame")
+        return np.moveaxis(np.array(list(rows), np.float32), 2, 0)
 
 
 def _store_images(video, work, frames, canvas, masks, needed):

@@ -11,7 +11,9 @@ from common.command_line import UserError
 from common.paths import SAMPLE_JOINTS
 from motion import segments
 from motion.segments import small_size
+from picture import target_pictures
 from picture.canvas import CANVAS, crop
+from picture.parts import CHAINS
 from video.camera import small_picture
 from video.cuts import CutDetector, thumbnail
 from video.film import VideoWriter
@@ -151,3 +153,28 @@ def test_behind_a_moving_camera_an_image_shows_the_plate_around_the_person(targe
     assert np.abs(image - wanted).max() <= 1 and (mask == 255).mean() > 0.05
     far = cv2.dilate(mask, np.ones((61, 61), np.uint8)) < 20
     assert np.array_equal(image[far], plate[far])
+
+
+def test_a_hand_that_the_matte_has_lost_is_transparent(target):
+    """Around the left hand nothing is left of the matte. So a part of that arm is not opaque, and nothing else
+    changes where the hand is away from the body."""
+    hands = target.joints[:, [15, 17, 19], :2]
+    middle = hands[:, 0] + 0.9 * (hands[:, 1:].mean(1) - hands[:, 0])
+
+    class Mattes:
+        def read(self, index, flags, size):
+            matte = target._matte(index)
+            x, y = (middle[index] * target.size - target._boxes[index, :2]).astype(int).tolist()
+            return cv2.circle(matte, (x, y), round(0.06 * target.size), 0, -1)
+
+    canvas = target_pictures._Canvas(target.frame_size, target.box, target.size, None, target.joints, target._boxes)
+    sharpness, opacity = target_pictures._clarity(target._images, Mattes(), canvas)
+    assert np.array_equal(sharpness, target.sharpness)
+    arm, torso, head = (CHAINS.index(chain) for chain in ("left arm", "torso", "head"))
+    assert (target.opacity[:, arm] > 0.9).all()
+    lost = target.opacity[:, arm] - opacity[:, arm]
+    assert (lost > 0.15).all()
+    others = target.joints[:, [0, 7, 8, 11, 12, 23, 24], :2]
+    apart = np.linalg.norm(others - middle[:, None], axis=2).min(1) > 0.2
+    assert apart.sum() > 10
+    assert np.array_equal(opacity[apart][:, [torso, head]], target.opacity[apart][:, [torso, head]])

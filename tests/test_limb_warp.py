@@ -187,14 +187,21 @@ def test_the_plan_is_the_cheapest_of_all_sequences(monkeypatch):
             assert costs[tuple(found[UNDER])] == pytest.approx(min(costs.values()), rel=1e-9)
 
 
-def test_cloth_is_as_sharp_as_frames_that_show_it_alike_and_faces_as_sharp_as_any():
-    """Of 200 frames, the second half has another shape and half the sharpness. Only in a head that is blur."""
-    target = SimpleNamespace(sharpness=np.repeat([[8.0], [4.0]], 100, 0) * np.ones((1, len(CHAINS))))
-    alike = np.tile(np.repeat([[0.0], [9.0]], 100, 0), (2, 1))
+@pytest.mark.parametrize("name, most", [("sharpness", lambda chain: retrieval.BLUR[chain]),
+                                        ("opacity", lambda chain: retrieval.GHOST)])
+def test_cloth_is_as_clear_as_frames_that_show_it_alike_and_faces_as_clear_as_any(name, most):
+    """Of 200 frames, the second half has another shape and half the sharpness, or half the opacity. Only in a head does
+    that cost anything. A limb that is half as clear as in frames that show it alike costs the same."""
+    clear = np.ones((200, len(CHAINS)))
+    target = SimpleNamespace(**{"sharpness": clear, "opacity": clear, name: np.repeat([[1.0], [0.5]], 100, 0) * clear})
+    other, same = (np.tile(np.repeat([[0.0], [shape]], 100, 0), (2, 1)) for shape in (9.0, 0.0))
+    same += np.random.default_rng(0).random(same.shape)  # so that each frame has both kinds beside it
     for chain in CHAINS:
-        costs = retrieval._blur(target, chain, alike).reshape(2, 2, 100)
+        costs = retrieval._unclear(target, chain, other).reshape(2, 2, 100)
         assert (costs[:, 0] == 0).all()
-        assert np.allclose(costs[:, 1], np.sqrt(retrieval.BLUR[chain]) / 2 if chain == "head" else 0)
+        assert np.allclose(costs[:, 1], np.sqrt(most(chain)) / 2 if chain == "head" else 0)
+        costs = retrieval._unclear(target, chain, same).reshape(2, 2, 100)
+        assert (costs[:, 0] == 0).all() and np.allclose(costs[:, 1], np.sqrt(most(chain)) / 2)
 
 
 def test_a_high_price_takes_the_whole_body_from_one_frame(target, monkeypatch):

@@ -43,8 +43,9 @@ SURE = 0.9  # visibility from which a joint is not in doubt
 DOUBTED = {"torso": (13, 14, 15, 16), "head": (), "left arm": (13, 15), "right arm": (14, 16), "left leg": (25, 27),
            "right leg": (26, 28)}
 BLUR = dict.fromkeys(CHAINS, 0.003) | {"head": 0.006}  # cost of a chain that shows nothing but blur; faces matter most
-COMPARED = 40  # frames with which a frame's sharpness is compared
-SHARP = 80  # percentile of their sharpness that counts as sharp
+GHOST = 0.1  # cost of a chain that is wholly transparent, as a hand that the matte has lost
+COMPARED = 40  # frames with which a frame's sharpness and opacity are compared
+BEST = 80  # percentile of theirs that counts as sharp and opaque
 NEAR = 0.13  # body heights: limbs that are nearer to each other than this overlap in the picture
 ARM_JOINTS = (13, 14, 15, 16, 19, 20)  # elbows, wrists and index fingers
 
@@ -52,11 +53,11 @@ ARM_JOINTS = (13, 14, 15, 16, 19, 20)  # elbows, wrists and index fingers
 def described(target, joints, heights):
     """{chain or UNDER: float (2 N, D)}: by what the frames of `target` (a VideoSkeleton of N frames) are chosen.
     joints: (2 N, 33, 3), its poses and the same mirrored; heights: (2 N,), of the body there. Beside its shape, a chain
-    is known by how much other limbs overlap it, by its blur, by doubt, and by whether it is mirrored."""
+    is known by how much other limbs overlap it, by how unclear it is, by doubt, and by whether it is mirrored."""
     known = {}
     for chain in CHAINS:
         own, overlaps = shapes(joints, chain, heights), np.sqrt(OVERLAP * overlap(joints, chain, heights))
-        known[chain] = np.column_stack([own, overlaps, _blur(target, chain, own), _doubt(target, chain),
+        known[chain] = np.column_stack([own, overlaps, _unclear(target, chain, own), _doubt(target, chain),
                                         np.repeat([0, np.sqrt(MIRROR[chain])], len(target))])
     overlaps = np.sqrt(UNDER_OVERLAP * overlap(joints, "torso", heights))
     under = [known[chain][:, :-4] for chain in UNDER_CHAINS]
@@ -78,17 +79,17 @@ def _both_sides(values, chain, numbers):
     return np.concatenate([values[:, numbers[name]] for name in (chain, OTHER_SIDE.get(chain, chain))])
 
 
-def _blur(target, chain, own):
-    """(2 N,): the square root of what a chain's blur costs in each frame of the target. Its sharpness is compared with
-    that of frames in which its shape (2 N, D) is alike, because cloth is not as sharp as a face; a head is compared
-    with all, because in a quick turn all frames are blurred."""
-    sharpness = _both_sides(target.sharpness, chain, {name: number for number, name in enumerate(CHAINS)})
-    if chain == "head":
-        best = np.percentile(sharpness, SHARP)
-    else:
-        _, alike = cKDTree(own).query(own, np.arange(1, min(COMPARED, len(own)) + 1))
-        best = np.percentile(sharpness[alike], SHARP, axis=1)
-    return np.sqrt(BLUR[chain]) * np.clip(1 - sharpness / np.maximum(best, 1e-6), 0, 1)
+def _unclear(target, chain, own):
+    """(2 N,): the square root of what a chain's blur and transparency cost in each frame of the target. A frame is
+    compared with those in which the chain's shape (2 N, D) is alike, because cloth is not as sharp as a face, and some
+    hands always leave the picture; a head is compared with all, because in a quick turn all frames are blurred."""
+    cost, columns = 0, {name: number for number, name in enumerate(CHAINS)}
+    _, alike = cKDTree(own).query(own, np.arange(1, min(COMPARED, len(own)) + 1))
+    for measured, most in ((target.sharpness, BLUR[chain]), (target.opacity, GHOST)):
+        values = _both_sides(measured, chain, columns)
+        best = np.percentile(values, BEST) if chain == "head" else np.percentile(values[alike], BEST, axis=1)
+        cost = cost + most * np.clip(1 - values / np.maximum(best, 1e-6), 0, 1) ** 2
+    return np.sqrt(cost)
 
 
 def _doubt(target, chain):
