@@ -32,6 +32,7 @@ from common.processes import run_in_processes
 from motion.extraction import find_in_all
 from picture.canvas import CANVAS, crop, faded
 from picture.target_pictures import store_target, target_folder
+from picture.window import scene_window
 from Skeleton import HIPS, REDUCED, SHOULDERS, Skeleton
 from video.clip import Clip, add_clip_flags, clip_of
 
@@ -133,6 +134,11 @@ class VideoSkeleton:
     def plate(self):
         """The scene without the person: uint8 H x W x 3 BGR of the video's size."""
         return decode_image(np.fromfile(self.folder / "plate.png", np.uint8), cv2.IMREAD_COLOR, self.frame_size)
+
+    @cached_property
+    def window(self):
+        """(left, top, right, bottom), in pixels of the video: where it shows the scene, without black bars."""
+        return scene_window(self.plate)
 
     @cached_property
     def canvas_plate(self):

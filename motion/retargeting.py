@@ -162,8 +162,8 @@ class Retargeting:
     def _way(self, placed, axis):
         """The Way along an axis by which the bodies `placed` (N, 33, 3), in canvas units, lose least: a shorter way is
         weighed against a body that is partly outside of the picture."""
-        left, side = self._target.box[axis], self._target.box[2]
-        first, last = -left / side, (self._target.frame_size[axis] - left) / side
+        corner, side = self._target.box[axis], self._target.box[2]
+        first, last = ((edge - corner) / side for edge in self._target.window[axis::2])
         begin, end = _extent(placed, axis, self._goal_height)
         place = _place_of(placed, axis)
         middle, found = np.median(place), []

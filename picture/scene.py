@@ -124,12 +124,12 @@ class Scene:
 
     def __init__(self, target):
         self._plate, self._box = target.plate, target.box
-        (x, y, side), (height, width) = target.box, self._plate.shape[:2]
-        left, top, right, bottom = max(x, 0), max(y, 0), min(x + side, width), min(y + side, height)
+        (x, y, side), (first, highest, last, lowest) = target.box, target.window
+        left, top, right, bottom = max(x, first), max(y, highest), min(x + side, last), min(y + side, lowest)
         # The canvas fades out where it ends inside the picture, but not at the picture's own edges.
         band = max(1, round(side * BORDER))
-        share = faded(bottom - top, right - left, band, (left > 0, right < width, top > 0, bottom < height))
-        self._fade = np.zeros((height, width), np.float32)
+        share = faded(bottom - top, right - left, band, (left > first, right < last, top > highest, bottom < lowest))
+        self._fade = np.zeros(self._plate.shape[:2], np.float32)
         self._fade[top:bottom, left:right] = share
         self._inside = left, top, right, bottom
 

@@ -52,7 +52,7 @@ def test_any_skeleton_can_be_drawn_moved_and_compared(a, b, height, width):
 
 def somebody(seed, count):
     """A target that has joints and a picture, and nothing else."""
-    return SimpleNamespace(joints=bodies(seed, count), box=(0, 0, 1), frame_size=(1, 1))
+    return SimpleNamespace(joints=bodies(seed, count), box=(0, 0, 1), frame_size=(1, 1), window=(0, 0, 1, 1))
 
 
 def placed_on(target, joints):
@@ -156,7 +156,8 @@ def strange_track(count, changes):
 def test_any_motion_file_is_refused_or_dances(tmp_path_factory, count, changes):
     """What is taken gives finite poses, and times that a film can hold. No warning of numpy tells of an overflow."""
     path = tmp_path_factory.getbasetemp() / "motion.npz"
-    target = SimpleNamespace(joints=bodies(0, 10), box=(0, 0, 512), frame_size=(512, 512))
+    target = SimpleNamespace(joints=bodies(0, 10), box=(0, 0, 512), frame_size=(512, 512),
+                             window=(0, 0, 512, 512))
     strange_track(count, changes).save(path)
     try:
         track = Track.load(path)

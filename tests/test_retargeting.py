@@ -170,8 +170,14 @@ def test_who_walks_across_a_wide_picture_stays_in_a_narrow_one(target):
     pixels = place(track, target).joints[:, body, :2] * target.box[2] + target.box[:2]
     outside = np.maximum(-pixels, pixels - target.frame_size).max((1, 2))
     assert (outside > 0).mean() < 0.1 and outside.max() < 0.05 * target.frame_size[1]
+    barred = copy.copy(target)  # the same picture with bars at its left and right
+    barred.window = target.frame_size[0] // 5, 0, target.frame_size[0] * 4 // 5, target.frame_size[1]
+    across = place(track, barred).joints[:, body, 0] * target.box[2] + target.box[0]
+    outside = np.maximum(barred.window[0] - across, across - barred.window[2]).max(1)
+    assert (outside > 0).mean() < 0.1 and outside.max() < 0.05 * target.frame_size[1]
     large = copy.copy(target)
     large.box, large.frame_size = (3 * wide[0], 3 * wide[1], target.box[2]), (7 * wide[0], 7 * wide[1])
+    large.window = (0, 0, *large.frame_size)
     ways = [np.ptp(landmark_point(poses, (23, 24))[:, 0]) for poses in (place(track, large).joints, joints)]
     assert ways[0] == pytest.approx(ways[1], rel=0.02)
 

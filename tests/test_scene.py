@@ -9,6 +9,7 @@ import pytest
 from picture.canvas import Patch
 from picture.scene import BORDER, Scene, background
 from picture.seamless import without_seams
+from picture.window import scene_window
 
 
 def room(seed=0, width=240, height=160):
@@ -87,11 +88,16 @@ def test_with_a_moving_camera_the_shadow_beside_the_person_fades_from_the_plate(
     assert np.array_equal(plate[:, 320:], real[:, 320:])  # far from her, it is the real frame
 
 
+def shown(plate, box):
+    """What a Scene asks of a target."""
+    return SimpleNamespace(plate=plate, box=box, window=scene_window(plate))
+
+
 @pytest.mark.parametrize("box", [(40, 10, 100), (0, 0, 160), (-20, -40, 240), (60, 0, 200)])
 def test_put_gives_the_videos_size_and_blends_only_inside_the_picture(box):
     plate = room()
     image = np.full((64, 64, 3), 250, np.uint8)
-    frame = Scene(SimpleNamespace(plate=plate, box=box)).put(Patch(image, None, 64))
+    frame = Scene(shown(plate, box)).put(Patch(image, None, 64))
     x, y, side = box
     band = int(np.ceil(side * BORDER))
     inside = np.zeros(plate.shape[:2], bool)
@@ -105,7 +111,7 @@ def test_put_gives_the_videos_size_and_blends_only_inside_the_picture(box):
 
 def test_a_mask_takes_the_person_and_leaves_the_scene_to_the_last_level():
     plate = room()
-    scene = Scene(SimpleNamespace(plate=plate, box=(40, 10, 100)))
+    scene = Scene(shown(plate, (40, 10, 100)))
     image = np.full((100, 100, 3), 250, np.uint8)
     mask = np.full((100, 100), 12, np.uint8)  # of 255: a network's haze
     mask[30:70, 30:70] = 230
@@ -120,7 +126,7 @@ def test_a_mask_takes_the_person_and_leaves_the_scene_to_the_last_level():
 def test_a_part_of_the_canvas_is_put_where_the_whole_canvas_would_put_it(box, size, masked):
     """Without a mask, for which it must be of the scene's own size, and be the scene where nobody is."""
     plate, (x, y, side) = room(), box
-    scene, size = Scene(SimpleNamespace(plate=plate, box=box)), size if masked else side
+    scene, size = Scene(shown(plate, box)), size if masked else side
     whole, mask = room(1, 240, 240)[:size, :size].copy(), np.zeros((size, size), np.uint8)
     if not masked:
         whole = cv2.copyMakeBorder(plate, 300, 300, 300, 300, cv2.BORDER_REPLICATE)[300 + y:, 300 + x:][:side, :side]
@@ -190,3 +196,33 @@ def test_gradients_give_the_picture_back():
     assert np.abs(made.astype(int) - picture).mean() < 1.5 and np.array_equal(made[:20], picture[:20])
     nothing = [np.full_like(each, 1) for each in hidden]
     assert np.abs(without_seams(picture, share, brighter, nothing, 3).astype(int) - picture).max() <= 1
+
+
+@pytest.mark.parametrize("bars", [(0, 0, 0, 0), (30, 0, 25, 0), (0, 18, 0, 20), (12, 9, 40, 31)])
+@pytest.mark.parametrize("level", [0, 16, 35])
+def test_bars_beside_the_scene_are_found_and_nobody_is_put_there(bars, level):
+    """The bars are of one dark colour, with noise of two levels and, above the scene, a title."""
+    left, top, right, bottom = bars
+    plate = room()
+    height, width = plate.shape[:2]
+    window = left, top, width - right, height - bottom
+    inside = np.zeros((height, width), bool)
+    inside[top:height - bottom, left:width - right] = True
+    plate[~inside] = level
+    if top:
+        cv2.putText(plate, "a title", (left + 20, top - 3), cv2.FONT_HERSHEY_SIMPLEX, 0.4, (230, 230, 230))
+    noise = np.random.default_rng(0).integers(-2, 3, plate.shape)
+    plate = np.clip(plate + noise, 0, 255).astype(np.uint8)
+    assert scene_window(plate) == window
+    frame = Scene(shown(plate, (0, 0, width))).put(Patch(np.full((64, 64, 3), 250, np.uint8), None, 64))
+    assert np.array_equal(frame[~inside], plate[~inside]) and (frame[inside] == 250).all()
+
+
+def test_a_dark_stage_and_a_white_studio_have_no_bars():
+    """A stage is dark at its edges, a studio is white everywhere; both have a light spot in the middle."""
+    y, x = np.mgrid[:160, :240]
+    spot = np.exp(-((x - 120) ** 2 + (y - 80) ** 2) / 2 / 30 ** 2)[:, :, None]
+    noise = np.random.default_rng(0).normal(0, 2, (160, 240, 3))
+    for dark, light in ((8, 150), (240, 255), (0, 0)):
+        picture = np.clip(dark + spot * (light - dark) + noise, 0, 255).astype(np.uint8)
+        assert scene_window(picture) == (0, 0, 240, 160)
