@@ -188,9 +188,9 @@ def test_the_plan_is_the_cheapest_of_all_sequences(monkeypatch):
 
 
 @pytest.mark.parametrize("name, most", [("sharpness", lambda chain: retrieval.BLUR[chain]),
-                                        ("opacity", lambda chain: retrieval.GHOST)])
+                                        ("opacity", lambda chain: retrieval.GHOST[chain])])
 def test_cloth_is_as_clear_as_frames_that_show_it_alike_and_faces_as_clear_as_any(name, most):
-    """Of 200 frames, the second half has another shape and half the sharpness, or half the opacity. Only in a head does
+    """Of 200 frames, the second half has another shape and half the sharpness, or half the opacity. Only in a head may
     that cost anything. A limb that is half as clear as in frames that show it alike costs the same."""
     clear = np.ones((200, len(CHAINS)))
     target = SimpleNamespace(**{"sharpness": clear, "opacity": clear, name: np.repeat([[1.0], [0.5]], 100, 0) * clear})

@@ -43,7 +43,9 @@ SURE = 0.9  # visibility from which a joint is not in doubt
 DOUBTED = {"torso": (13, 14, 15, 16), "head": (), "left arm": (13, 15), "right arm": (14, 16), "left leg": (25, 27),
            "right leg": (26, 28)}
 BLUR = dict.fromkeys(CHAINS, 0.003) | {"head": 0.006}  # cost of a chain that shows nothing but blur; faces matter most
-GHOST = 0.1  # cost of a chain that is wholly transparent, as a hand that the matte has lost
+# Cost of a chain that is wholly transparent, as a hand that the matte has lost. A head never is; its bone ends at the
+# nose, which lies at the matte's edge in a profile.
+GHOST = dict.fromkeys(CHAINS, 0.1) | {"head": 0}
 COMPARED = 40  # frames with which a frame's sharpness and opacity are compared
 BEST = 80  # percentile of theirs that counts as sharp and opaque
 NEAR = 0.13  # body heights: limbs that are nearer to each other than this overlap in the picture
@@ -85,7 +87,7 @@ def _unclear(target, chain, own):
     hands always leave the picture; a head is compared with all, because in a quick turn all frames are blurred."""
     cost, columns = 0, {name: number for number, name in enumerate(CHAINS)}
     _, alike = cKDTree(own).query(own, np.arange(1, min(COMPARED, len(own)) + 1))
-    for measured, most in ((target.sharpness, BLUR[chain]), (target.opacity, GHOST)):
+    for measured, most in ((target.sharpness, BLUR[chain]), (target.opacity, GHOST[chain])):
         values = _both_sides(measured, chain, columns)
         best = np.percentile(values, BEST) if chain == "head" else np.percentile(values[alike], BEST, axis=1)
         cost = cost + most * np.clip(1 - values / np.maximum(best, 1e-6), 0, 1) ** 2

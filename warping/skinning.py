@@ -21,12 +21,12 @@ from Skeleton import HIPS, SHOULDERS
 BEHIND_ARMS = ("torso", "left thigh", "right thigh")  # parts before which the forearms often are
 # (part, part, the joint between them, its reach: body heights around it in which they move together)
 JOINTS = (
-    ("torso", "head", SHOULDERS, 0.25), ("torso", "left upper arm", 11, 0.30), ("torso", "right upper arm", 12, 0.30),
-    ("left upper arm", "left forearm", 13, 0.20), ("right upper arm", "right forearm", 14, 0.20),
-    ("torso", "left thigh", 23, 0.375), ("torso", "right thigh", 24, 0.375),
-    ("left thigh", "right thigh", HIPS, 0.45),
-    ("left thigh", "left shin", 25, 0.25), ("right thigh", "right shin", 26, 0.25),
-    ("left shin", "left foot", 27, 0.15), ("right shin", "right foot", 28, 0.15),
+    ("torso", "head", SHOULDERS, 0.20), ("torso", "left upper arm", 11, 0.24), ("torso", "right upper arm", 12, 0.24),
+    ("left upper arm", "left forearm", 13, 0.16), ("right upper arm", "right forearm", 14, 0.16),
+    ("torso", "left thigh", 23, 0.30), ("torso", "right thigh", 24, 0.30),
+    ("left thigh", "right thigh", HIPS, 0.36),
+    ("left thigh", "left shin", 25, 0.20), ("right thigh", "right shin", 26, 0.20),
+    ("left shin", "left foot", 27, 0.12), ("right shin", "right foot", 28, 0.12),
 )
 LABELS = 192  # pixels of the canvas for the masks of parts, which are enlarged when they are drawn
 CELL = 4  # of these pixels: the distance of a mesh's vertices
@@ -37,7 +37,7 @@ ON_BONE = (0.35, 1.0)  # radii: a piece of a part is on its bone, and near it
 BLEND = 0.8  # radii over which the motion of one part goes over into the neighbour's
 # Where two parts bend far, only what is close to the joint moves with both: a raised arm must not pull up the side of a
 # shirt. Radians between which this begins and is complete, and the share of the joint's reach that is left then.
-BENT, CLOSE = (0.25, 0.6), 0.5
+BENT, CLOSE = (0.25, 0.6), 0.4
 FADING = 0.5  # share of a joint's reach over which the two begin to move apart
 ROUND = (2.5, 3.0)  # radians between which they move together less, and not at all: it might be the other way round
 SOLID = (0.35, 0.65)  # values of a mask between which a part goes from invisible to opaque
