@@ -24,9 +24,10 @@ from motion.body import body_lengths, bone_maps, landmark_point, mirrored, simil
 from picture.canvas import Generator, Patch, crop
 from picture.parts import ARMS, NUMBER, PARTS, PARTS_OF
 from warping.part_colours import FRAMES, PartColours
+from warping.rasterizing import inverse_maps
 from warping.retrieval import UNDER, BodyChooser, asked, described
 from warping.shadow import ShadowFinder
-from warping.skinning import BEHIND_ARMS, LABELS, Part, Pieces, inverse_maps, laid_out, skinned
+from warping.skinning import BEHIND_ARMS, LABELS, Part, Pieces, laid_out, skinned
 
 # Where an arm covers a part and comes from another frame, the part has a gap. The frame UNDER is drawn there and, below
 # it, where it shows nothing either, the part with the arm.
@@ -159,8 +160,10 @@ class LimbWarp(Generator):
         """(Patch, cover) of what `draw` gives: the part of the picture in which something is drawn."""
         layers, small = self._layers(joints, frames), -(-self.size // self._step)
         cover = np.zeros((small, small), np.float32)
-        goals = [skinned(layer.part, layer.maps) * (self.size / self._step) - 0.5 for layer in layers]
-        places = inverse_maps([layer.part for layer in layers], goals, small) if layers else []
+        parts, places = [layer.part for layer in layers], []
+        if layers:
+            goals = skinned(parts, np.stack([layer.maps for layer in layers]))
+            places = inverse_maps(parts, [goal * (self.size / self._step) - 0.5 for goal in goals], small)
         where = dict(zip(layers, places, strict=True))
         squares = self._shadow.squares(joints, self.size) if self._shadow else []
         boxes = [np.multiply((left, top, left + own.shape[1], top + len(own)), self._step)

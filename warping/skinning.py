@@ -5,7 +5,7 @@ Jacobson et al., SIGGRAPH courses 2014). How much depends only on where the vert
 the part that it belongs to. So two parts that touch each other move alike where they touch, and no gap opens. Turns are
 mixed as angles about the joint: a mean of their matrices would make a joint thinner the more it bends (Kavan et al.,
 Skinning with Dual Quaternions, I3D 2007).
-The meshes are drawn forwards: each triangle says where the pixels that it covers come from.
+The meshes are drawn by rasterizing.py.
 """
 
 import functools
@@ -41,21 +41,18 @@ BENT, CLOSE = (0.25, 0.6), 0.4
 FADING = 0.5  # share of a joint's reach over which the two begin to move apart
 ROUND = (2.5, 3.0)  # radians between which they move together less, and not at all: it might be the other way round
 SOLID = (0.35, 0.65)  # values of a mask between which a part goes from invisible to opaque
-NEARLY = 1e-4  # share of a triangle: a pixel that is outside by so little is still inside
-NOWHERE = -1e4  # a place outside every picture
-# Pixels: triangles are drawn together with others that are about as large. Larger ones than the last of these come from
-# wild poses and are not drawn.
-BUCKETS = (3, 5, 8, 16, 64)
 
 
 @dataclass(frozen=True, eq=False)
-class Hinge:
-    """The joint between a Part and a neighbour. neighbour: its number in PARTS; place: (2,), the joint, in canvas
-    units; share: float32 (V,), how much each vertex of the part moves with the neighbour if it is at the joint, in
-    [0, 1], 0.5 in the middle between the two; away: float32 (V,), its distance from the joint, 1 where the joint's
+class Hinges:
+    """How the vertices of a Part move with its neighbours: E pairs of a vertex and a joint within whose reach it lies.
+    vertex: int (E,), which of the part's; neighbour: int (E,), on the other side of the joint, its number in PARTS;
+    place: (E, 2), the joint, in canvas units; share: (E,), how much the vertex moves with the neighbour if it is at the
+    joint, in (0, 1], 0.5 in the middle between the two; away: (E,), its distance from the joint, 1 where the joint's
     reach ends."""
 
-    neighbour: int
+    vertex: np.ndarray
+    neighbour: np.ndarray
     place: np.ndarray
     share: np.ndarray
     away: np.ndarray
@@ -65,14 +62,14 @@ class Hinge:
 class Part:
     """One part of a body in one frame. cover: float32 h x w, in LABELS pixels, from which the part is drawn where it is
     above 0, and fully where it is 1 or more; corner: (x, y) of the cover in these pixels; places: float32 (V, 2), the
-    mesh's vertices in canvas units; hinges: [Hinge], its joints; triangles: int (T, 3), each clockwise; away: float32
-    h x w, how far the cover's pixels are from the bone, in its radii; from_arms: {side: float32 h x w}, the same from
-    the forearm of each of ARMS; number: in PARTS."""
+    mesh's vertices in canvas units; hinges: the Hinges of its joints; triangles: int (T, 3), each clockwise; away:
+    float32 h x w, how far the cover's pixels are from the bone, in its radii; from_arms: {side: float32 h x w}, the
+    same from the forearm of each of ARMS; number: in PARTS."""
 
     cover: np.ndarray
     corner: tuple
     places: np.ndarray
-    hinges: list
+    hinges: Hinges
     triangles: np.ndarray
     away: np.ndarray
     from_arms: dict
@@ -192,92 +189,66 @@ def _mesh(cells):
 
 
 def _hinges(number, away, places, joints, height):
-    """[Hinge] of the part with this number. away: (12, V), the distances of its vertices from each of PARTS, in radii;
-    places: (V, 2)."""
+    """The Hinges of the part with this number. away: (12, V), the distances of its vertices from each of PARTS, in
+    radii; places: (V, 2)."""
     found = []
     for one, other, joint, reach in JOINTS:
         pair = [NUMBER[one], NUMBER[other]]
         if number in pair:
             pair.remove(number)
-            place, share = landmark_point(joints, joint)[:2], 0.5 - (away[pair[0]] - away[number]) / (2 * BLEND)
-            found.append(Hinge(pair[0], place, np.clip(share, 0, 1),
-                               np.linalg.norm(places - place, axis=1) / (reach * height)))
-    return found
+            place = landmark_point(joints, joint)[:2]
+            share = np.clip(0.5 - (away[pair[0]] - away[number]) / (2 * BLEND), 0, 1)
+            from_joint = np.linalg.norm(places - place, axis=1) / (reach * height)
+            vertex = np.flatnonzero((share > 0) & (from_joint < 1))
+            found.append((vertex, np.full(len(vertex), pair[0]), np.tile(place, (len(vertex), 1)), share[vertex],
+                          from_joint[vertex]))
+    return Hinges(*map(np.concatenate, zip(*found, strict=True)))
 
 
-def skinned(part, maps):
-    """float32 (V, 2): where the vertices of a Part go. maps: (12, 2, 3), the affine map of each of PARTS, in canvas
-    units. Near several joints, a vertex goes to the weighted mean of where each of them takes it."""
-    own, turns = maps[part.number], np.arctan2(maps[:, 1, 0] - maps[:, 0, 1], maps[:, 0, 0] + maps[:, 1, 1])
-    goals = part.places @ own[:, :2].T + own[:, 2]
-    shifts, shares = np.zeros_like(goals), np.full((len(goals), 1), 1e-6)
-    for hinge in part.hinges:
-        turn = (turns[hinge.neighbour] - turns[part.number] + np.pi) % (2 * np.pi) - np.pi
-        reach = np.interp(abs(turn), BENT, (1, CLOSE))
-        share = hinge.share * np.clip((1 - hinge.away / reach) / FADING, 0, 1) * np.interp(abs(turn), ROUND, (1, 0))
-        near = np.flatnonzero(share)
-        share, away, other = share[near, None], part.places[near] - hinge.place, maps[hinge.neighbour]
-        cosine, sine = np.cos(turn), np.sin(turn)
-        # What the neighbour does beside its turn: it grows or shrinks.
-        grown = np.array([[cosine, sine], [-sine, cosine]]) @ other[:, :2]
-        x, y = (away @ own[:, :2].T * (1 - share) + away @ grown.T * share).T
-        cosine, sine = np.cos(share[:, 0] * turn), np.sin(share[:, 0] * turn)
-        joint, there = (each[:, :2] @ hinge.place + each[:, 2] for each in (own, other))
-        place = np.stack([cosine * x - sine * y, sine * x + cosine * y], 1) + joint + share * (there - joint)
-        shifts[near] += share * (place - goals[near])
-        shares[near] += share
-    return (goals + shifts / shares).astype(np.float32)
+def skinned(parts, maps):
+    """[(V, 2)]: where the vertices of each of some Parts go. maps: (len(parts), 12, 2, 3), for each of these parts the
+    affine map of each of PARTS, in canvas units. Near several joints, a vertex goes to the weighted mean of where each
+    of them takes it."""
+    hinges, counts = [part.hinges for part in parts], [len(part.places) for part in parts]
+    begin, number = np.cumsum([0, *counts]), [part.number for part in parts]
+    turns = np.arctan2(maps[:, :, 1, 0] - maps[:, :, 0, 1], maps[:, :, 0, 0] + maps[:, :, 1, 1])
+    own, own_turns = maps[np.arange(len(parts)), number], turns[np.arange(len(parts)), number]
+    places = np.concatenate([part.places for part in parts])
+    goals = _mapped(own[np.repeat(np.arange(len(parts)), counts)], places)
+    # Now of each pair of a vertex and a joint.
+    of_part = np.repeat(np.arange(len(parts)), [len(each.vertex) for each in hinges])
+    neighbour, joint, share, away = (np.concatenate([getattr(each, name) for each in hinges])
+                                     for name in ("neighbour", "place", "share", "away"))
+    vertex = np.concatenate([each.vertex for each in hinges]) + begin[of_part]
+    own, other = own[of_part], maps[of_part, neighbour]
+    turn = (turns[of_part, neighbour] - own_turns[of_part] + np.pi) % (2 * np.pi) - np.pi
+    reach = np.interp(np.abs(turn), BENT, (1, CLOSE))
+    share = share * np.clip((1 - away / reach) / FADING, 0, 1) * np.interp(np.abs(turn), ROUND, (1, 0))
+    # What each of the two does to the vertex beside its turn: it grows or shrinks.
+    from_joint, part = (places[vertex] - joint)[:, :, None], share[:, None]
+    mine, its = (each[:, :, :2] @ from_joint for each in (own, other))
+    grown = (1 - part) * mine[:, :, 0] + part * _turned(its[:, :, 0], -turn)
+    at_joint = (1 - part) * _mapped(own, joint) + part * _mapped(other, joint)
+    shift = at_joint + _turned(grown, share * turn) - goals[vertex]
+    weight = np.maximum(np.bincount(vertex, share, len(goals)), 1e-6)
+    shift = [np.bincount(vertex, share * along, len(goals)) / weight for along in shift.T]
+    return np.split(goals + np.stack(shift, 1), begin[1:-1])
 
 
-def inverse_maps(parts, goals, size):
-    """[(left, top, places)] of the `parts` (a list of Part): places, float32 h x w x 2, tells for the pixels of a box
-    that begins at (left, top) in a picture of `size` x `size` from which place each of them comes that the part's mesh
-    covers when its vertices are carried to `goals` (a list of (V, 2)). It is NOWHERE for the other pixels.
+def _mapped(maps, places):
+    """(N, 2): places (N, 2), each moved by its own of the affine maps (N, 2, 3)."""
+    return (maps[:, :, :2] @ places[:, :, None])[:, :, 0] + maps[:, :, 2]
 
-    goals: in pixels, the middle of the first pixel at 0. Of several triangles that cover a pixel, the last one counts.
-    A triangle that was turned over is not drawn.
-    """
-    first = np.cumsum([0] + [len(part.places) for part in parts])
-    triangles = np.concatenate([part.triangles + start for part, start in zip(parts, first, strict=False)]).T
-    layer = np.repeat(np.arange(len(parts)), [len(part.triangles) for part in parts])
-    # Each (3, T): where the corners of all triangles are and where they come from.
-    (x, y), (from_x, from_y) = (np.concatenate(points).T[:, triangles]
-                                for points in (goals, [part.places for part in parts]))
-    (ax, ay), (bx, by) = ((x[corner] - x[0], y[corner] - y[0]) for corner in (1, 2))
-    area = ax * by - ay * bx
-    left, top = (np.ceil(each.min(0)).astype(np.int32) for each in (x, y))
-    right, bottom = (np.floor(each.max(0)).astype(np.int32) for each in (x, y))
-    drawn = (area > 1e-6) & (left <= right) & (top <= bottom) & (left < size) & (top < size)
-    drawn &= (right >= 0) & (bottom >= 0)
-    large = np.where(drawn, np.searchsorted(BUCKETS, np.maximum(right - left, bottom - top) + 1), len(BUCKETS))
-    corner = np.array([np.clip(np.floor(goal.min(0)), 0, size) for goal in goals]).astype(np.int32)
-    extent = np.array([np.clip(np.ceil(goal.max(0)) + 1, 0, size) for goal in goals]).astype(np.int32) - corner
-    begin = np.cumsum([0, *extent.prod(1)])
-    places = np.full((begin[-1], 2), NOWHERE, np.float32)  # of all boxes, one after the other
-    width, start = extent[layer, 0], (begin[:-1] - corner[:, 0] - corner[:, 1] * extent[:, 0])[layer]
-    for number, bucket in enumerate(BUCKETS):
-        chosen = np.flatnonzero(large == number)
-        row, column = np.divmod(np.arange(bucket ** 2, dtype=np.int32), bucket)
-        at_x, at_y = left[chosen, None] + column, top[chosen, None] + row  # (chosen, pixels)
-        away_x, away_y = ((at - points[0, chosen, None]).astype(np.float32) for at, points in ((at_x, x), (at_y, y)))
-        one_x, one_y, two_x, two_y = ((each[chosen] / area[chosen])[:, None] for each in (ax, ay, bx, by))
-        b, c = away_x * two_y - away_y * two_x, away_y * one_x - away_x * one_y
-        inside = (b > -NEARLY) & (c > -NEARLY) & (b + c < 1 + NEARLY)
-        inside &= (at_x >= 0) & (at_x < size) & (at_y >= 0) & (at_y < size)
-        found = np.flatnonzero(inside)
-        which = chosen[found // bucket ** 2]
-        b, c, at_x, at_y = (each.ravel()[found] for each in (b, c, at_x, at_y))
-        pixel = start[which] + at_y * width[which] + at_x
-        for axis, origin in enumerate((from_x, from_y)):
-            first, second, third = origin[:, which]
-            places[pixel, axis] = first + (second - first) * b + (third - first) * c
-    return [(left, top, places[start:stop].reshape(height, width, 2)) for (left, top), (width, height), start, stop
-            in zip(corner.tolist(), extent.tolist(), begin[:-1], begin[1:], strict=True)]
+
+def _turned(places, angles):
+    """(N, 2): places (N, 2), each turned by its own of the angles (N,) in radians."""
+    cosine, sine = np.cos(angles), np.sin(angles)
+    return np.stack([cosine * places[:, 0] - sine * places[:, 1], sine * places[:, 0] + cosine * places[:, 1]], 1)
 
 
 def laid_out(values, part, where, size):
     """float32 size x size: values (float32 h x w) of the pixels of a Part's cover where the part is drawn, 0 elsewhere.
-    where: (left, top, places) as `inverse_maps` gives them."""
+    where: (left, top, places) as rasterizing.inverse_maps gives them."""
     out, (left, top, places) = np.zeros((size, size), np.float32), where
     if places.size:
         places = places * LABELS - np.float32([part.corner[0] + 0.5, part.corner[1] + 0.5])
