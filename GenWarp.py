@@ -142,6 +142,8 @@ class WarpDataset(PoseDataset):
     """Pairs (pictures, image) of a target: the network's input for a frame that LimbWarp draws from other frames, and
     the real image and mask, as in PoseDataset. From which other frames differs from epoch to epoch."""
 
+    takes_long = True
+
     def __init__(self, target, kind, image_size):
         super().__init__(target, kind, image_size)
         self._count = training_frames(target)  # held-out frames, too, are drawn from the training frames

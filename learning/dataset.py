@@ -66,6 +66,10 @@ class PoseDataset(Dataset):
     the target's cache: no file is decoded during the training, and memory does not grow with the video. They stay uint8
     until they are on the device (`normalise`)."""
 
+    # Whether a batch takes about as long as a training step. If it does not, a thread that makes batches beside the
+    # step costs more than it gains.
+    takes_long = False
+
     def __init__(self, target, kind, image_size):
         self._target, self._kind, self._image_size = target, kind, image_size
         self.images = reduced_images(target, image_size)

@@ -140,8 +140,9 @@ class Training:
                 group.on_first(self._judge_untrained)
             start = saved = time.monotonic()
             evaluation_seconds, stop = 0.0, False
-            # A thread makes the next batches during a step; drawing those of GEN_TYPE 5 takes as long as the step.
-            batches = ahead(self._batches(first_step), BATCHES_AHEAD)
+            batches = self._batches(first_step)
+            if self._frames.dataset.takes_long:  # a thread makes the next batches during a step
+                batches = ahead(batches, BATCHES_AHEAD)
             stack.callback(batches.close)
             while not stop:
                 losses = step(self._fabric, *self._networks.values(), *self._optimizers.values(), *next(batches))
