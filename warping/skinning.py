@@ -212,15 +212,15 @@ def skinned(parts, maps):
     hinges, counts = [part.hinges for part in parts], [len(part.places) for part in parts]
     begin, number = np.cumsum([0, *counts]), [part.number for part in parts]
     turns = np.arctan2(maps[:, :, 1, 0] - maps[:, :, 0, 1], maps[:, :, 0, 0] + maps[:, :, 1, 1])
-    own, own_turns = maps[np.arange(len(parts)), number], turns[np.arange(len(parts)), number]
+    of_parts, own_turns = maps[np.arange(len(parts)), number], turns[np.arange(len(parts)), number]
     places = np.concatenate([part.places for part in parts])
-    goals = _mapped(own[np.repeat(np.arange(len(parts)), counts)], places)
+    goals = _mapped(of_parts[np.repeat(np.arange(len(parts)), counts)], places)
     # Now of each pair of a vertex and a joint.
     of_part = np.repeat(np.arange(len(parts)), [len(each.vertex) for each in hinges])
     neighbour, joint, share, away = (np.concatenate([getattr(each, name) for each in hinges])
                                      for name in ("neighbour", "place", "share", "away"))
     vertex = np.concatenate([each.vertex for each in hinges]) + begin[of_part]
-    own, other = own[of_part], maps[of_part, neighbour]
+    own, other = of_parts[of_part], maps[of_part, neighbour]
     turn = (turns[of_part, neighbour] - own_turns[of_part] + np.pi) % (2 * np.pi) - np.pi
     reach = np.interp(np.abs(turn), BENT, (1, CLOSE))
     share = share * np.clip((1 - away / reach) / FADING, 0, 1) * np.interp(np.abs(turn), ROUND, (1, 0))
@@ -231,8 +231,8 @@ def skinned(parts, maps):
     at_joint = (1 - part) * _mapped(own, joint) + part * _mapped(other, joint)
     shift = at_joint + _turned(grown, share * turn) - goals[vertex]
     weight = np.maximum(np.bincount(vertex, share, len(goals)), 1e-6)
-    shift = [np.bincount(vertex, share * along, len(goals)) / weight for along in shift.T]
-    return np.split(goals + np.stack(shift, 1), begin[1:-1])
+    mean = [np.bincount(vertex, share * along, len(goals)) / weight for along in shift.T]
+    return np.split(goals + np.stack(mean, 1), begin[1:-1])
 
 
 def _mapped(maps, places):
