@@ -9,15 +9,17 @@
 There are two tasks for a pair of clips. **self**: the held-out last tenth of the target video is driven by its own
 skeletons, and a generator knows only the rest of the video; the truth is the real frame. **cross**: the source drives
 the target; the truth is a clip of the target's body in the source's exact motion, frame by frame. The project ships one
-for its own two clips; give --truth for clips of your own. Without a truth, the cross task is shown and not judged. The
-metrics are explained in measuring/metrics.py, and the regions of the image in which they are taken in
-measuring/judging.py. With **--real**, each clip is judged for itself: its first 80 % are the target, the rest (up to 72
-frames) is the source and the truth (measuring/real.py). A sheet at full size is written for each clip.
+for its own two clips; give --truth for clips of your own. Without a truth, only the faces of the cross task are judged:
+whether heads turn as the source's do, and whether they keep their shape (measuring/faces.py). The metrics are explained
+in measuring/metrics.py, and the regions of the image in which they are taken in measuring/judging.py. With **--real**,
+each clip is judged for itself: its first 80 % are the target, the rest (up to 72 frames) is the source and the truth
+(measuring/real.py). A sheet at full size is written for each clip.
 
 Prints Markdown tables. Writes beside --output: .json, .png (contact sheet), .mp4 (side by side), -bars.png and, with
 more than one number of minutes, -curves.png. JSON: {"machine", "commit", "date", "rows": [{"task", "generator",
-"minutes": of training here or null, "region": "frame", "person" or "raw", "metrics": {}}]}. The row of the generator
-"retargeting" tells, in px of the truth clip, how far the placed joints are from the true ones of the shipped clips.
+"minutes": of training here or null, "region": "frame", "person", "raw" or "faces", "metrics": {}}]}. The row of the
+generator "retargeting" tells, in px of the truth clip, how far the placed joints are from the true ones of the shipped
+clips.
 """
 
 import argparse
@@ -37,7 +39,8 @@ from dancing.generators import GENERATORS
 from learning.checkpoint import IMAGE_SIZES
 from learning.dataset import training_frames
 from measuring import scoreboard
-from measuring.judging import common_shift, detect_clip, judge, retargeting_errors
+from measuring.faces import DrivenFaces
+from measuring.judging import common_shift, detect_clip, judge, retargeting_errors, rounded
 from measuring.real import MeanFrame, RealCase, write_sheet
 from measuring.scoreboard import Row, cell
 from motion.extraction import load_track
@@ -49,8 +52,8 @@ from VideoReader import VideoReader
 from VideoSkeleton import VideoSkeleton
 
 FEWEST = 20  # frames of a target that can be judged
-TABLES = (("cross", "13 joints"), ("cross", "person"), ("cross", "raw"), ("cross", "frame"), ("self", "person"),
-          ("self", "frame"))  # (task, region) of the tables, in the order in which they are printed
+TABLES = (("cross", "13 joints"), ("cross", "person"), ("cross", "raw"), ("cross", "frame"), ("cross", "faces"),
+          ("self", "person"), ("self", "frame"))  # (task, region) of the tables, in the order in which they are printed
 
 
 def gen_type_list(text):
@@ -165,6 +168,8 @@ def evaluate(args, outputs):
                      (target.size, target.size), target.fps, np.ones(len(seconds), bool))
     with VideoReader(args.source) as reader:
         columns = {"source": [cell(frame) for frame in reader]}
+    with VideoReader(args.source) as reader:
+        driven = DrivenFaces(reader, source, target)
     real = detect_clip([target.image(index) for index in range(count, len(target))], target.fps)
     truths, rows, missing = {"self": (real, (0, 0))}, [], []
     if truth:
@@ -184,6 +189,7 @@ def evaluate(args, outputs):
             continue
         images = {"cross": canvas_images("cross", placed, target, generator)}
         columns[label] = [cell(image) for image in images["cross"]]
+        rows.append(Row("cross", name, minutes, "faces", rounded(driven.judge(images["cross"], placed), 4)))
         # Between two trainings only the curves need figures, and they show one task.
         if minutes in (None, 0, *args.minutes[-1:]) or not truth:
             images["self"] = canvas_images("self", held_out, target, blind)

@@ -23,6 +23,7 @@ AROUND = 0.3  # body heights: the side of the square in which a face is looked f
 SMALLEST = 192  # pixels: a smaller square is enlarged to this
 SIDES = (234, 454)  # the points at the two sides of a face, by which its width is measured
 SAME_TURN = 8.0  # degrees: two heads that differ by no more, about each axis, are turned alike
+OWN_FACES = 60  # frames of a target whose faces are known
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,6 +69,44 @@ class FaceFinder(contextlib.AbstractContextManager):
         self._landmarker.close()
 
 
+def own_faces(target):
+    """[Face or None] of OWN_FACES frames of a target (a VideoSkeleton)."""
+    found = []
+    with FaceFinder() as finder:
+        for index in np.linspace(0, len(target) - 1, OWN_FACES).round().astype(int).tolist():
+            image, _, corner = target.person(index)
+            found.append(finder.find(image, target.joints[index, :, :2] * target.size - corner))
+    return found
+
+
+class DrivenFaces:
+    """The faces of a source, and what the faces of a dance that it drives are judged by. frames: uint8 H x W x 3 BGR,
+    those of the source's video; source: its Track; target: the VideoSkeleton of who dances."""
+
+    def __init__(self, frames, source, target):
+        self._source = _faces(frames, source.joints[:, :, :2] * max(source.size), source.present)
+        self._own = own_faces(target)
+
+    def judge(self, images, placed):
+        """{name: value, or NaN where it can't be measured} of a dance. images: list of uint8 S x S x 3 BGR, the
+        target's canvas; placed: the Track in canvas units that was danced. "both found" is the share of the frames in
+        which the source's face and the result's are found; "head turn" see turn_error, and "known head turn" the same
+        over those frames only whose head the target has somewhere; "face shape" see shape_error."""
+        made = _faces(images, placed.joints[:, :, :2] * len(images[0]), placed.present)
+        known = [face if _most_alike(face, self._own) else None for face in self._source]
+        both = [bool(face and other) for face, other in zip(made, self._source, strict=True)]
+        return {"both found": np.mean(both), "head turn": turn_error(made, self._source),
+                "known head turn": turn_error(made, known), "face shape": shape_error(made, self._own)}
+
+
+def _faces(images, joints, present):
+    """[Face or None] of images, which may be fewer than the poses (N, 33, 2) in px of them and present (N,)."""
+    with FaceFinder() as finder:
+        found = [finder.find(image, pose) if there else None
+                 for image, pose, there in zip(images, joints, present, strict=False)]
+    return found + [None] * (len(joints) - len(found))
+
+
 def turn_error(made, real):
     """float: the mean difference of yaw, pitch and roll, in degrees, between the faces of the frames in which both are
     found; NaN where there are none. made, real: lists of Face or None."""
@@ -75,15 +114,20 @@ def turn_error(made, real):
     return float(np.mean(turns)) if turns else float("nan")
 
 
+def _most_alike(face, others):
+    """The Face among `others`, a list of Face or None, that is turned most alike, within SAME_TURN, or None."""
+    away = [(np.abs(face.turn - other.turn).max(), number) for number, other in enumerate(others) if face and other]
+    return others[min(away)[1]] if away and min(away)[0] <= SAME_TURN else None
+
+
 def shape_error(made, own):
     """float: how far the landmarks of faces are from those of the person's own faces, as a share of the face's width,
     on average. Each face of `made` is laid on the one of `own` that is turned most alike, within SAME_TURN; NaN where
     there are none. made, own: lists of Face or None."""
-    errors, own = [], [face for face in own if face]
+    errors = []
     for face in filter(None, made):
-        away = [np.abs(face.turn - other.turn).max() for other in own]
-        if away and min(away) <= SAME_TURN:
-            goal = own[int(np.argmin(away))].points
+        if other := _most_alike(face, own):
+            goal = other.points
             width = np.linalg.norm(np.subtract(*goal[list(SIDES)]))
             errors.append(np.linalg.norm(_laid_on(face.points, goal) - goal, axis=1).mean() / width)
     return float(np.mean(errors)) if errors else float("nan")

@@ -41,7 +41,6 @@ MOST = 72  # frames of a source, at most
 SLOW_EVERY = 6  # frames between those in which the distances between pictures are measured
 SIZES = (256, 512)  # pixels of the person's square for ST-LPIPS
 INSIDE = 0.9  # of 1: a mask above this is surely the person
-OWN_FACES = 60  # frames of the target whose faces are known
 SHOWN = 3  # frames of the sheets
 DETAIL = 224  # pixels of a detail on the sheets
 DETAILS = ((0,), (19,), (20,), (31, 32))  # landmarks in the middle of the details: face, hands, feet
@@ -164,13 +163,7 @@ class RealCase:
 
     @cached_property
     def _own_faces(self):
-        """[Face or None] of OWN_FACES frames of the target."""
-        target, faces = self.target, []
-        with FaceFinder() as finder:
-            for index in np.linspace(0, len(target) - 1, OWN_FACES).round().astype(int).tolist():
-                image, _, corner = target.person(index)
-                faces.append(finder.find(image, target.joints[index, :, :2] * target.size - corner))
-        return faces
+        return faces.own_faces(self.target)
 
 
 def _view(points, frame_size, still):

@@ -52,7 +52,7 @@ def test_tables_and_json(evaluation):
     assert set(told["rows"][0]) == {"task", "generator", "minutes", "region", "metrics"}
     rows = {(row["task"], row["generator"], row["region"]): row["metrics"] for row in told["rows"]}
     assert {key[1] for key in rows} == {"GenNearest", "mean frame", "background plate"}
-    assert {key[2] for key in rows if key[0] == "cross"} == {"frame", "person", "raw"}
+    assert {key[2] for key in rows if key[0] == "cross"} == {"frame", "person", "raw", "faces"}
     nearest, plate = (rows["cross", name, "person"] for name in ("GenNearest", "background plate"))
     assert set(nearest) == {"L1", "PSNR", "SSIM", "MS-SSIM", "ST-LPIPS", "tOF", "AKD", "MKR", "jitter"}
     assert nearest["PSNR"] > plate["PSNR"] + 5 and nearest["ST-LPIPS"] < 0.1 < plate["ST-LPIPS"]
