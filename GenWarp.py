@@ -31,9 +31,10 @@ from torch import nn
 from common import paths
 from common.command_line import run, warn
 from learning.checkpoint import NetworkConfig, load_network
-from learning.dataset import PoseDataset, pose_input, to_levels, to_tensor, training_frames
+from learning.dataset import PoseDataset, pose_input, to_tensor, training_frames
 from learning.flags import pick_device, pick_precision, training_command, training_parser
 from picture.canvas import Patch
+from Skeleton import Skeleton
 from warping.limb_warp import LimbWarp
 
 EPOCHS = 400
@@ -53,6 +54,7 @@ PERSON_WEIGHT = 4.0  # of an error on the person, in addition to 1 for the whole
 MASK_WEIGHT = 0.5  # of the loss of the masks; the others have 1
 # Frames nearer in time than this are not used to draw a frame: a random number of seconds between these two.
 BARRED_SECONDS = (0.3, 2.0)
+JITTER = 0.008  # body heights: standard deviation, about each axis, by which joints are moved in training
 KEPT = 1500  # frames that stay in memory during the training, 0.3 MB each at 256 pixels
 
 
@@ -140,7 +142,8 @@ def refiner_losses(made, real):
 
 class WarpDataset(PoseDataset):
     """Pairs (pictures, image) of a target: the network's input for a frame that LimbWarp draws from other frames, and
-    the real image and mask, as in PoseDataset. From which other frames differs from epoch to epoch."""
+    the real person and mask. From which other frames differs from epoch to epoch. In training the joints are moved a
+    little, as the detector's errors move those of a source."""
 
     takes_long = True
 
@@ -155,21 +158,32 @@ class WarpDataset(PoseDataset):
         self._seed_and_epoch = seed, epoch
 
     def __getitem__(self, index):
-        skeleton, image = super().__getitem__(index)
         # A held-out frame is always drawn from the same frames, so that the errors of different weights are comparable.
-        seed, epoch = self._seed_and_epoch if index < self._count else (0, 0)
+        training, seconds = index < self._count, self._target.seconds
+        seed, epoch = self._seed_and_epoch if training else (0, 0)
         rng = np.random.default_rng([seed, epoch, index])
-        joints, seconds = self._target.joints[index], self._target.seconds
-        allowed = np.abs(seconds[:self._count] - seconds[index]) > rng.uniform(*BARRED_SECONDS)
-        if not allowed.any():
-            allowed[:] = True
+        skeleton = self._target.skeleton(index)
+        if training:
+            moves = rng.normal(0, JITTER * self._warp.height, (len(skeleton.joints), 2))
+            skeleton = Skeleton(skeleton.joints + np.pad(moves, ((0, 0), (0, 1))), skeleton.visibility)
+        joints = skeleton.joints
+        away = np.abs(seconds[:self._count] - seconds[index])
+        allowed = away >= min(rng.uniform(*BARRED_SECONDS), away.max() / 2)  # a short video has none that are far away
         frames = self._warp.some_frames(joints, allowed, rng)
-        if not self._target.still:  # behind a moving camera every frame has another background: learn the plate instead
-            person = image[3:] / 255
-            image[:3] = (image[:3] * person + to_levels(self._plate) * (1 - person)).round().to(torch.uint8)
         picture, cover, _ = self._warp.draw(joints, frames)
         cover = cv2.resize(cover, picture.shape[:2], interpolation=cv2.INTER_NEAREST)
-        return network_input(picture, cover, self._plate, skeleton), image
+        drawn = pose_input(skeleton, self._kind, self._image_size)
+        return network_input(picture, cover, self._plate, drawn), self._in_scene(index)
+
+    def _in_scene(self, index):
+        """uint8 4 x S x S: the real person and her mask, before the background that LimbWarp draws, with its shadow. If
+        the real pictures had another background, the network would learn to hide that: without the shadow, for example,
+        it shrinks the feet."""
+        image = torch.from_numpy(self.images[index].copy())
+        person, background = image[3:] / 255, self._warp.background(self._target.joints[index])
+        background = (to_tensor(background) + 1) * 127.5
+        image[:3] = (image[:3] * person + background * (1 - person)).round().to(torch.uint8)
+        return image
 
 
 class GenWarp(LimbWarp):
@@ -243,7 +257,7 @@ class GenWarp(LimbWarp):
         and whose features would be bent."""
         place = (np.arange(self._low, dtype=np.float32) + 0.5) / self._low
         x, y = joints[FACE, :2].mean(0)
-        away = np.hypot(place[None] - x, place[:, None] - y) / (FACE_REACH * self._height)
+        away = np.hypot(place[None] - x, place[:, None] - y) / (FACE_REACH * self.height)
         return np.clip(away - 1, 0, 1)[:, :, None]
 
     def _shrink(self, image):

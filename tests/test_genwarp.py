@@ -13,7 +13,7 @@ import GenWarp
 from common import paths
 from dancing.generators import GENERATORS
 from learning.checkpoint import SCHEMA, save_checkpoint
-from learning.dataset import normalise, to_image, to_tensor
+from learning.dataset import PoseDataset, normalise, to_image, to_tensor
 from learning.perception import unlikeness
 from motion.body import body_height
 from picture.parts import CHAINS
@@ -101,14 +101,33 @@ def test_pairs_depend_on_seed_epoch_and_index_alone(target):
     assert torch.equal(first, pictures(1, 2)) and first.shape == (2, GenWarp.PLANES, 64, 64) and first.abs().max() <= 1
 
 
-def test_behind_a_moving_camera_the_plate_is_what_is_asked_for(target):
-    moving = copy.copy(target)
-    moving.still = False
-    (_, seen), (pictures, asked) = (GenWarp.WarpDataset(t, "image", 64)[5] for t in (target, moving))
+@pytest.mark.parametrize("still", [True, False])
+def test_the_real_person_stands_before_the_background_that_is_drawn_with_its_shadow(target, still):
+    other = copy.copy(target)
+    other.still = still
+    dataset, (_, seen) = GenWarp.WarpDataset(other, "image", 64), PoseDataset(target, "image", 64)[5]
+    asked = dataset[5][1]
+    background = dataset._warp.background(target.joints[5])
+    assert (background.astype(int) < dataset._warp.plate).any()  # the sample has a shadow
     mask = seen[3]
     assert torch.equal(asked[3], mask) and torch.equal(asked[:3, mask == 255], seen[:3, mask == 255])
-    assert torch.equal(normalise(asked[:3, mask == 0]), pictures[3:6, mask == 0])
+    assert torch.equal(normalise(asked[:3, mask == 0]), to_tensor(background)[:, mask == 0])
     assert not torch.equal(asked[:3, mask == 0], seen[:3, mask == 0])
+
+
+def test_joints_are_moved_in_training_as_far_as_told_and_never_in_held_out_frames(target):
+    dataset, moves = GenWarp.WarpDataset(target, "image", 64), []
+    draw = dataset._warp.draw
+    dataset._warp.draw = lambda joints, frames: moves.append(joints) or draw(joints, frames)
+    training, held_out = (part.indices for part in dataset.split())
+    for index in training:
+        dataset[index]
+    away = np.array(moves) - target.joints[training]
+    assert away[:, :, :2].std() == pytest.approx(GenWarp.JITTER * dataset._warp.height, rel=0.1)
+    assert not away[:, :, 2].any()
+    for index in held_out:
+        dataset[index]
+        assert np.array_equal(moves[-1], target.joints[index])
 
 
 def test_it_learns_to_mend_the_pictures_it_is_trained_on(target, monkeypatch):

@@ -60,7 +60,7 @@ def test_a_zoom_of_the_camera_is_undone(target):
         one, two = (warp._chooser._choosers[chain].known for warp in (near, half))
         shape = slice(0, -3)  # the roots of overlap and blur, behind it, are less exact near zero
         assert np.allclose(one[:, shape], two[:, shape], atol=1e-5) and np.allclose(one ** 2, two ** 2, atol=1e-5)
-    half._height = near._height  # a zoom in one shot: the skeletons asked for are as large as in the others
+    half.height = near.height  # a zoom in one shot: the skeletons asked for are as large as in the others
     one, two = (warp._maps([5], target.joints[9])[0, :, :, :2] for warp in (near, half))
     assert np.allclose(two, 2 * one, atol=1e-4)
 

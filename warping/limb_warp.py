@@ -5,8 +5,7 @@ one for all. A frame may also be taken mirrored, because few targets turn to bot
 the pose that is asked for, on a mesh that follows the bones (skinning.py), and drawn, far to near, over the background.
 Every pixel is a real one, so the picture is sharp; every limb goes where it is asked to go, so it moves smoothly. In
 the line of Video-based Characters (Xu et al., SIGGRAPH 2011: coherent retrieval, then warping) and of Balakrishnan et
-al. (CVPR 2018: a warp for each limb, over a background). Nothing is learned here: GenWarp.py, GEN_TYPE 5, refines the
-result.
+al. (CVPR 2018: a warp for each limb, over a background). Nothing is learned here: GenWarp.py refines the result.
 
 Of a target with N frames, frame number i + N is frame number i in the mirror.
 """
@@ -90,9 +89,9 @@ class LimbWarp(Generator):
         # The body's height in each frame of the target, which changes as the person comes closer or the camera zooms.
         heights = percentile_filter(body_lengths(target.joints), ZOOM, int(2 * NEARBY * target.fps) + 1, mode="nearest")
         self._heights = np.tile(heights, 2)
-        self._height = float(np.median(heights))  # of the skeletons that are asked for
+        self.height = float(np.median(heights))  # of the skeletons that are asked for
         self._chooser = BodyChooser(described(target, self._joints, self._heights))
-        finder = ShadowFinder(target, self.plate, self._height)
+        finder = ShadowFinder(target, self.plate, self.height)
         self._colours = PartColours(self._looked_at(finder))
         self._shadow = finder.shadow()
         self._planned = {}  # of each announced pose, as bytes: {chain: frame}
@@ -112,7 +111,7 @@ class LimbWarp(Generator):
         for shot in tqdm(placed.shot_slices, desc="choosing frames", unit="shot", leave=False):
             joints = placed.joints[shot][present[shot]]
             if len(joints):
-                frames = self._chooser.plan(asked(joints, self._height))
+                frames = self._chooser.plan(asked(joints, self.height))
                 for number, pose in enumerate(joints):
                     self._planned[pose.tobytes()] = {chain: int(found[number]) for chain, found in frames.items()}
         self._chooser.forget()
@@ -144,7 +143,7 @@ class LimbWarp(Generator):
 
     def _asked(self, joints):
         """{chain or UNDER: float (D,)}: what is looked for, for one pose (33, 3)."""
-        return {chain: rows[0] for chain, rows in asked(joints[None], self._height).items()}
+        return {chain: rows[0] for chain, rows in asked(joints[None], self.height).items()}
 
     def draw(self, joints, frames):
         """(picture, cover, mask) of the frames {chain: frame} carried to `joints` (33, 3). Where an arm comes from
@@ -179,6 +178,13 @@ class LimbWarp(Generator):
             if own.size:
                 self._draw(patch, cover, layer, own, left, top, wanted)
         return patch, cover
+
+    def background(self, joints):
+        """uint8 S x S x 3 BGR: the plate with the shadow of a person in the pose `joints` (33, 3)."""
+        picture = self.plate.copy()
+        if self._shadow and (squares := self._shadow.squares(joints, self.size)):
+            self._shadow.draw(squares, picture, np.zeros(picture.shape[:2], np.uint8), (0, 0))
+        return picture
 
     def _layers(self, joints, frames):
         """[Layer], far ones first, of the frames {chain: frame} carried to `joints` (33, 3)."""
@@ -250,7 +256,7 @@ class LimbWarp(Generator):
     def _maps(self, numbers, joints):
         """(K, 12, 2, 3): the affine maps, in canvas units, that carry PARTS from K frames of these numbers to the pose
         `joints` (33, 3)."""
-        there, size = self._joints[numbers], self._height / self._heights[numbers]
+        there, size = self._joints[numbers], self.height / self._heights[numbers]
         starts, goals = (np.stack([np.stack([landmark_point(poses, end)[..., :2] for end in part[:2]], -2)
                                    for part in PARTS.values()], -3) for poses in (there, joints))
         maps = bone_maps(starts, goals, size[:, None])
