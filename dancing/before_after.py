@@ -17,7 +17,7 @@ from common.command_line import Parser, check_output, run
 from common.files import write_png
 from dancing.generators import GENERATORS
 from learning.checkpoint import NetworkConfig, load_checkpoint, load_network
-from learning.dataset import normalise, to_image
+from learning.dataset import to_image
 from video.clip import add_clip_flags, clip_of
 from VideoSkeleton import VideoSkeleton
 
@@ -60,9 +60,10 @@ def before_and_after(target, entry, checkpoint):
     left, top, right, bottom = (round(share * config.image_size) for share in window(
         target, [held_out.indices[number] for number in chosen]))
     rows = []
-    for pose, real in (held_out[number] for number in chosen):
+    for number in chosen:
+        pose, _ = held_out[number]
         pictures = [to_image(network(pose[None])[0, :3]) for network in (before, after)]
-        pictures.append(to_image(normalise(real[:3])))
+        pictures.append(data.images[held_out.indices[number], 2::-1].transpose(1, 2, 0))  # BGR
         rows.append([cv2.copyMakeBorder(picture[top:bottom, left:right], 0, GAP, 0, GAP, cv2.BORDER_CONSTANT,
                                         value=(GREY,) * 3) for picture in pictures])
     return np.vstack([np.hstack(row) for row in rows])[:-GAP, :-GAP]
