@@ -31,7 +31,7 @@ from torch import nn
 from common import paths
 from common.command_line import run, warn
 from learning.checkpoint import NetworkConfig, load_network
-from learning.dataset import PoseDataset, pose_input, to_tensor, training_frames
+from learning.dataset import PoseDataset, normalise, pose_input, to_levels, to_tensor, training_frames
 from learning.flags import pick_device, pick_precision, training_command, training_parser
 from picture.canvas import Patch
 from Skeleton import Skeleton
@@ -168,7 +168,7 @@ class WarpDataset(PoseDataset):
             skeleton = Skeleton(skeleton.joints + np.pad(moves, ((0, 0), (0, 1))), skeleton.visibility)
         joints = skeleton.joints
         away = np.abs(seconds[:self._count] - seconds[index])
-        allowed = away >= min(rng.uniform(*BARRED_SECONDS), away.max() / 2)  # a short video has none that are far away
+        allowed = away >= min(rng.uniform(*BARRED_SECONDS), away.max() / 2)  # in a short video, no frame is far away
         frames = self._warp.some_frames(joints, allowed, rng)
         picture, cover, _ = self._warp.draw(joints, frames)
         cover = cv2.resize(cover, picture.shape[:2], interpolation=cv2.INTER_NEAREST)
@@ -180,9 +180,9 @@ class WarpDataset(PoseDataset):
         the real pictures had another background, the network would learn to hide that: without the shadow, for example,
         it shrinks the feet."""
         image = torch.from_numpy(self.images[index].copy())
-        person, background = image[3:] / 255, self._warp.background(self._target.joints[index])
-        background = (to_tensor(background) + 1) * 127.5
-        image[:3] = (image[:3] * person + background * (1 - person)).round().to(torch.uint8)
+        real, person = normalise(image[:3]), image[3:] / 255
+        background = to_tensor(self._warp.background(self._target.joints[index]))
+        image[:3] = to_levels(real * person + background * (1 - person))
         return image
 
 
