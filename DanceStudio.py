@@ -70,7 +70,7 @@ def training_state(path, changed, network, target):
         return f"● trained on this target: {state['step']} steps, {held_out['psnr']:.1f} dB on frames kept aside"
     if helped(held_out):
         return f"● trained on this target: frames kept aside look {gain(held_out):.0%} more like the real ones"
-    return "● trained on this target, but frames kept aside look hardly better, so the warp without it is kept"
+    return "● trained on this target, but frames kept aside look hardly better with the network, so it is not used"
 
 
 def generator_states(target):

@@ -13,8 +13,10 @@ error likes.) In training, each frame is drawn from other frames of the target v
 time, since in use there are none either. After Siarohin et al. (NeurIPS 2019: flow from a small network) and
 Balakrishnan et al. (CVPR 2018: a network repairs what limb-wise warps leave).
 
-A few hundred frames of real footage often have too little in common to learn from. So the trained weights are only used
-where held-out frames look clearly better with them than without (learning/perception.py), and the training says so.
+Before that, the frames are registered with each other (warping/registration.py): it takes a minute or two, and then
+their limbs arrive where they should. A few hundred frames of real footage often have too little in common for a network
+to learn from. So the trained weights are only used where held-out frames look clearly better with them than without
+(learning/perception.py), and the training says so.
 
 Saves data/Dance/DanceGenWarp.pth, and beside it curves for TensorBoard (runs) and pictures of held-out poses.
 """
@@ -30,12 +32,13 @@ from torch import nn
 
 from common import paths
 from common.command_line import run, warn
-from learning.checkpoint import NetworkConfig, load_network
+from learning.checkpoint import NetworkConfig, helped, load_network
 from learning.dataset import PoseDataset, normalise, pose_input, to_levels, to_tensor, training_frames
 from learning.flags import pick_device, pick_precision, training_command, training_parser
 from picture.canvas import Patch
 from Skeleton import Skeleton
 from warping.limb_warp import LimbWarp
+from warping.registration import registered
 
 EPOCHS = 400
 MINUTES = 15.0  # on a slower machine this ends the training before EPOCHS do
@@ -150,7 +153,7 @@ class WarpDataset(PoseDataset):
     def __init__(self, target, kind, image_size):
         super().__init__(target, kind, image_size)
         self._count = training_frames(target)  # held-out frames, too, are drawn from the training frames
-        self._warp = LimbWarp(target.first(self._count), image_size, KEPT)
+        self._warp = LimbWarp(registered(target.first(self._count), self._count), image_size, KEPT)
         self._plate = to_tensor(self._warp.plate)
         self._seed_and_epoch = 0, 0
 
@@ -187,19 +190,20 @@ class WarpDataset(PoseDataset):
 
 
 class GenWarp(LimbWarp):
-    """Generator 5 for a target (VideoSkeleton), refined by the network of its checkpoint, if that has helped. device:
-    see pick_device; size: pixels of what is generated, see LimbWarp. Raises UserError where this target has no
-    checkpoint."""
+    """Generator 5 for a target (VideoSkeleton): its frames are registered as for the training, and the picture is
+    refined by the network of its checkpoint, if that has helped. device: see pick_device; size: pixels of what is
+    generated, see LimbWarp. Raises UserError where this target has no checkpoint."""
 
     name = "GenWarp"
 
     def __init__(self, target, checkpoint=None, device="auto", size=None):
-        super().__init__(target, size)
         train = training_command(self.name, target, checkpoint)
-        network, config, self._helps = load_network(build, checkpoint or CHECKPOINT, self.name, train, target)
+        network, config, state = load_network(build, checkpoint or CHECKPOINT, self.name, train, target)
+        super().__init__(registered(target, state["frames"]), size)
+        self._helps = helped(state["held_out"])
         if not self._helps:
-            warn(f"the training in {checkpoint or CHECKPOINT} did not help: held-out frames look hardly better with "
-                 "its network; going on without it")
+            warn(f"the network in {checkpoint or CHECKPOINT} did not help: held-out frames look hardly better with it; "
+                 "going on without it")
         self._image_size, self._low = config.image_size, min(LOW, config.image_size)
         self._device = pick_device(device)
         # bfloat16 where it is fast: 0.7 of the time on a CPU, and most edges differ by one level at most

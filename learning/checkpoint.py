@@ -1,9 +1,9 @@
 """Checkpoints: a dict of plain types and tensors, written whole or not at all, and checked before it is used.
 
-{schema, generator, config, target, model, epoch, step, seed, batch_size, held_out}: a generator is rebuilt from the
-file alone. `model` holds the weights averaged over the last steps; `held_out` has their HeldOutErrors and, as
-"untrained", the unlikeness before the training, where that draws, too (None: it does not). Reading a file runs no code
-in it (weights_only).
+{schema, generator, config, target, frames, model, epoch, step, seed, batch_size, held_out}: a generator is rebuilt from
+the file alone. `frames` is how many it was trained on; `model` holds the weights averaged over the last steps;
+`held_out` has their HeldOutErrors and, as "untrained", the unlikeness without the network, where that draws, too (None:
+it does not). Reading a file runs no code in it (weights_only).
 """
 
 import math
@@ -17,7 +17,7 @@ from common.command_line import UserError
 from common.files import atomic_write, require_uncompressed
 
 SCHEMA = 2  # to be raised when a stored value changes its meaning
-# A training has helped if its `gain` is at least this. Held-out frames are few and much alike: on one real clip, a gain
+# A network has helped if its `gain` is at least this. Held-out frames are few and much alike: on one real clip, a gain
 # of 4.6 % there was a loss of 1.8 % on other frames (ST-LPIPS); on another one, 5.9 % was a gain there, too.
 LEAST_GAIN = 0.05
 IMAGE_SIZES = (64, 128, 256)  # pixels of the square images that networks are trained on
@@ -71,21 +71,21 @@ def load_checkpoint(path, generator, train, target=None):
 
 
 def gain(held_out):
-    """float: by which share the held-out frames look more like the real ones than before the training; below 0 where
-    they look less so; infinite where the network draws nothing before. held_out: of a checkpoint."""
+    """float: by which share the held-out frames look more like the real ones than without the network; below 0 where
+    they look less so; infinite where nothing is drawn without it. held_out: of a checkpoint."""
     untrained = held_out.get("untrained")
     return math.inf if untrained is None else 1 - float(held_out["unlikeness"]) / max(float(untrained), 1e-12)
 
 
 def helped(held_out):
-    """Whether a training has helped enough for its weights to be used. held_out: of a checkpoint."""
+    """Whether a network has helped enough for its weights to be used. held_out: of a checkpoint."""
     return gain(held_out) >= LEAST_GAIN
 
 
 def load_network(build, path, generator, train, target):
-    """(network, config, helps) of the checkpoint at `path`: what build(config) makes, with its trained weights, in
-    evaluation mode on the CPU, the NetworkConfig, and whether the training has `helped`. The other arguments and the
-    errors are those of `load_checkpoint`."""
+    """(network, config, state) of the checkpoint at `path`: what build(config) makes, with its trained weights, in
+    evaluation mode on the CPU, the NetworkConfig, and the dict that `load_checkpoint` gives, whose other arguments and
+    errors are the same."""
     state = load_checkpoint(path, generator, train, target)
     try:
         config = NetworkConfig(str(state["config"]["pose"]), int(state["config"]["image_size"]))
@@ -95,6 +95,9 @@ def load_network(build, path, generator, train, target):
         network.load_state_dict(state["model"])
         if not all(torch.isfinite(values).all() for values in network.state_dict().values()):
             raise ValueError
-        return network.eval(), config, helped(state.get("held_out", {}))
+        helped(state.setdefault("held_out", {}))  # it raises here what it would raise later
+        if state.setdefault("frames", 0) < 0:  # a file without them is of an earlier version
+            raise ValueError
+        return network.eval(), config, state
     except (AttributeError, KeyError, RuntimeError, TypeError, ValueError):
         raise UserError(f"the weights in {path} don't fit {generator}; train it with: {train}") from None

@@ -55,7 +55,9 @@ class Training:
             self._networks[name], self._optimizers[name] = setup(self._fabric, args, network, optimizer)
         self._group = group = ProcessGroup(self._fabric)
         target = group.first_then_others(lambda: VideoSkeleton.load(args.target))
+        start = time.monotonic()
         data = group.first_then_others(lambda: dataset(target, config.pose, args.image_size))
+        self._prepared = 0 if args.resume else time.monotonic() - start  # seconds, which belong to args.minutes
         self._frames, held_out = data.split()
         share = min(args.batch_size, len(self._frames)) // group.size
         if not share:
@@ -68,7 +70,8 @@ class Training:
         self._held_out = HeldOut(target, held_out, self._batch_size, args.image_size, device)
         self._averaged = AveragedModel(self._networks["model"].module, multi_avg_fn=_average, use_buffers=True)
         self._settings = {"schema": SCHEMA, "generator": generator, "config": asdict(config),
-                          "target": target.identity, "seed": args.seed, "batch_size": args.batch_size}
+                          "target": target.identity, "frames": len(self._frames), "seed": args.seed,
+                          "batch_size": args.batch_size}
         self._path = args.checkpoint
         self._last_path, self._previous_path, self._samples_path = (
             self._path.with_name(self._path.stem + end) for end in ("-last.pth", "-previous.pth", "-samples.png"))
@@ -125,7 +128,7 @@ class Training:
         step(fabric, *networks, *optimizers, pose, image) makes one step and returns {name: loss (0-dim tensor)} for the
         curves. pose: a batch of the networks' inputs; image: images with masks (B, 4, S, S); both in [-1, 1]."""
         args, group, first_step = self._args, self._group, self.step
-        last_step, allowed = args.epochs * len(self._loader), args.minutes * 60  # seconds
+        last_step, allowed = args.epochs * len(self._loader), max(0, args.minutes * 60 - self._prepared)  # seconds
         steps_between = max(1, round(EVALUATION_STEPS / len(self._loader))) * len(self._loader)
         if first_step >= last_step:
             raise UserError(f"{self._last_path} is already trained for {self.epoch} epochs; ask for more with --epochs")
@@ -168,9 +171,9 @@ class Training:
                     errors = group.on_first(partial(self._evaluate, self._mean_losses(), progress))
                     saved = time.monotonic()
                     evaluation_seconds += saved - now
-            seconds = time.monotonic() - start
-            images = (self.step - first_step) * self._batch_size
-            group.on_first(partial(self._report, errors, seconds, images / (seconds - evaluation_seconds)))
+            seconds, images = time.monotonic() - start, (self.step - first_step) * self._batch_size
+            rate = images / (seconds - evaluation_seconds)
+            group.on_first(partial(self._report, errors, seconds + self._prepared, rate))
         if self._interrupted:
             raise KeyboardInterrupt
 
@@ -257,7 +260,7 @@ class Training:
         if self._untrained is not None:
             held_out = {"unlikeness": self._best, "untrained": self._untrained}
             verdict = "it helped" if helped(held_out) else f"below {LEAST_GAIN:.0%}, it did not help"
-            print(f"  held-out frames look {gain(held_out):.1%} more like the real ones than before the training; "
+            print(f"  held-out frames look {gain(held_out):.1%} more like the real ones than without the network; "
                   f"{verdict}")
 
 

@@ -13,12 +13,13 @@ import GenWarp
 from common import paths
 from dancing.generators import GENERATORS
 from learning.checkpoint import SCHEMA, save_checkpoint
-from learning.dataset import PoseDataset, normalise, to_image, to_tensor
+from learning.dataset import PoseDataset, normalise, to_image, to_tensor, training_frames
 from learning.perception import unlikeness
 from motion.body import body_height
 from picture.parts import CHAINS
 from VideoSkeleton import VideoSkeleton
 from warping.limb_warp import LimbWarp
+from warping.registration import registered
 from warping.retrieval import UNDER
 
 
@@ -169,7 +170,8 @@ def test_a_training_that_does_not_help_is_told_in_one_line_and_the_warp_is_kept(
         GenWarp.train(training)
     said = capsys.readouterr()
     assert said.out.count("did not help") == (not helps) and "% more like the real ones" in said.out
-    generator, plain = GENERATORS[5].make(target, training.checkpoint), LimbWarp(target)
+    generator = GENERATORS[5].make(target, training.checkpoint)
+    plain = LimbWarp(registered(target, training_frames(target)))
     warned = capsys.readouterr().err
     assert warned.count("did not help") == warned.count("\n") == (not helps)
     image, warped = (each.generate(target.skeleton(9)) for each in (generator, plain))

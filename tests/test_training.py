@@ -62,8 +62,8 @@ def test_resumed_equals_uninterrupted_and_seeds_repeat(module, training, tmp_pat
                                                                      "weights-samples.png", "runs"}
     assert list(tmp_path.glob("whole/runs/weights/*/events.out.tfevents*"))
     assert best["schema"] == SCHEMA and best["generator"] == module.__name__ and best["held_out"]["psnr"] > 0
-    assert set(best) == {"schema", "generator", "config", "target", "seed", "batch_size", "epoch", "step", "model",
-                         "held_out"}
+    assert set(best) == {"schema", "generator", "config", "target", "frames", "seed", "batch_size", "epoch", "step",
+                         "model", "held_out"}
     training.seed, training.epochs = 4, 1
     module.train(training)
     assert not equal(whole["weights"], last(training)["weights"])
