@@ -16,7 +16,6 @@ from warping.registration import (
     APART,
     BETWEEN,
     GROUPS,
-    LASTING,
     PARTNERS,
     agree,
     agreement,
@@ -25,8 +24,6 @@ from warping.registration import (
     registered,
 )
 from warping.retrieval import shapes
-
-SECONDS = np.arange(40) * 2.0  # so far apart that errors are independent of each other
 
 
 @pytest.fixture(scope="module")
@@ -40,27 +37,11 @@ def test_errors_agree_with_their_differences_and_outliers_hardly_count():
     errors, pairs = rng.normal(0, 0.004, (40, 2)), rng.integers(0, 40, (400, 2))
     moves = errors[pairs[:, 1]] - errors[pairs[:, 0]]
     moves[:30] += rng.normal(0, 0.08, (30, 2))
-    made = agree(pairs, moves, np.full(400, 1.0), SECONDS)
+    made = agree(pairs, moves, np.full(400, 1.0), 40)
     # What all have in common can't be seen, so the errors are compared with the mean taken out.
     left = made - made.mean(0) - errors + errors.mean(0)
     assert np.sqrt((left ** 2).mean()) < 0.12 * np.sqrt((errors ** 2).mean())
-    assert not agree(pairs[:0], moves[:0], np.zeros(0), SECONDS).any()
-
-
-def test_errors_change_slowly_and_are_known_between_frames_that_are_compared():
-    """Only every second frame is compared, and each difference is noisy. The formula of the expected errors is checked
-    against the inverse of their covariance matrix."""
-    rng, seconds = np.random.default_rng(3), np.arange(120) / 30
-    errors = 0.004 * np.column_stack([np.sin(seconds * 4), np.cos(seconds * 5)])
-    pairs = rng.integers(0, 60, (400, 2)) * 2
-    moves = errors[pairs[:, 1]] - errors[pairs[:, 0]] + rng.normal(0, 0.003, (400, 2))
-    made = agree(pairs, moves, np.full(400, 1.0), seconds)
-    left = made - made.mean(0) - errors + errors.mean(0)
-    assert np.abs(left[1::2]).max() < 0.003 and np.sqrt((left ** 2).mean()) < 0.35 * np.sqrt((errors ** 2).mean())
-    single = agree(np.array([[0, 60]]), np.array([[1e-4, 0]]), np.array([1e6]), seconds)
-    covariance = np.exp(-np.abs(seconds[:, None] - seconds) / LASTING)
-    expected = covariance[:, 60] - covariance[:, 0]
-    assert np.allclose(single[:, 0] / single[60, 0], expected / expected[60], atol=1e-3)
+    assert not agree(pairs[:0], moves[:0], np.zeros(0), 40).any()
 
 
 def test_where_the_differences_do_not_agree_nothing_is_corrected(target, monkeypatch):
@@ -68,8 +49,8 @@ def test_where_the_differences_do_not_agree_nothing_is_corrected(target, monkeyp
     errors, pairs = rng.normal(0, 0.004, (40, 2)), rng.integers(0, 40, (300, 2))
     noise, weights = rng.normal(0, 0.004, (300, 2)), np.full(300, 1.0)
     moves = errors[pairs[:, 1]] - errors[pairs[:, 0]]
-    assert agreement(pairs, moves, weights, SECONDS) > 0.9 and agreement(pairs, noise, weights, SECONDS) < 0.1
-    assert 0.4 < agreement(pairs, moves + noise, weights, SECONDS) < 0.8
+    assert agreement(pairs, moves, weights, 40) > 0.9 and agreement(pairs, noise, weights, 40) < 0.1
+    assert 0.4 < agreement(pairs, moves + noise, weights, 40) < 0.8
     monkeypatch.setattr(registration, "_compare", lambda *_: (rng.normal(0, 0.004, (len(GROUPS), 2)),
                                                               np.full(len(GROUPS), 1.0)))
     assert not find_errors(target).any()

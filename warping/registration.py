@@ -5,9 +5,9 @@ carried by such joints arrive aside of where they should, so the picture wobbles
 pictures themselves know better. Frame number i is carried to the pose of frame number j, and the optical flow
 (Kroeger et al., ECCV 2016) tells how far the result lies from the real frame j. If error(j) is by how much the detector
 was wrong in frame j, this is error(j) - error(i) at each joint. Each frame is compared with several others in which the
-person has nearly the same pose, and the errors are what agrees best with all these differences: weighted least squares,
-as in the averaging of motions between many views (Govindu, CVPR 2001). Beside the differences it takes into account
-that errors are short and change slowly.
+person has nearly the same pose, and the errors are what agrees best with all these differences: weighted least squares
+with a penalty for long errors, as in the averaging of motions between many views (Govindu, CVPR 2001). Without the
+penalty, poses would drift away from those that the detector finds in a source.
 
 An error that all frames of a pose have in common can't be seen in this way. It does no harm, because the pose that is
 asked for was found by the same detector. Where loose clothes or blur mislead the flow, the differences don't agree. So
@@ -18,7 +18,7 @@ import copy
 
 import cv2
 import numpy as np
-from scipy.sparse import coo_array, diags_array
+from scipy.sparse import coo_array, eye_array
 from scipy.sparse.linalg import spsolve
 from scipy.spatial import cKDTree
 from tqdm import tqdm
@@ -45,8 +45,7 @@ REPEATS = 4  # of the least squares, each with less weight for moves that don't 
 OUTLIER = 0.008  # canvas units: a difference that is so far from what the others say counts half
 CHECKED = 5  # every fifth difference is set aside for the check
 LEAST_AGREEMENT = 0.1  # of 1: share of these differences that the errors must tell
-LASTING = 0.2  # seconds over which the correlation of the errors falls to 1 / e
-PENALTY = 0.3  # weight of what is expected of the errors, where the flow at a well visible joint has about 1
+PENALTY = 0.3  # weight of an error of length 0, where the flow at a well visible joint has about 1
 GREY = 128  # level of the background behind both
 
 
@@ -93,7 +92,7 @@ def find_errors(target):
     moves, weights = (np.array(each) for each in zip(*measured, strict=True))
     errors = np.zeros((len(target), len(GROUPS), 2), np.float32)
     for group in range(len(GROUPS)):
-        known = pairs, moves[:, group], weights[:, group], target.seconds
+        known = pairs, moves[:, group], weights[:, group], len(target)
         if agreement(*known) >= LEAST_AGREEMENT:
             errors[:, group] = agree(*known)
     return errors
@@ -150,35 +149,30 @@ def _on_grey(image, mask):
     return cv2.cvtColor(cv2.blendLinear(image, np.full_like(image, GREY), share, 1 - share), cv2.COLOR_BGR2GRAY)
 
 
-def agreement(pairs, moves, weights, seconds):
+def agreement(pairs, moves, weights, count):
     """float, at most 1: which share of the moves that are set aside is told by the errors that the others give; 0 or
     less where they tell nothing. The arguments are those of `agree`."""
     aside = np.arange(len(pairs)) % CHECKED == 0
-    errors = agree(pairs[~aside], moves[~aside], weights[~aside], seconds)
+    errors = agree(pairs[~aside], moves[~aside], weights[~aside], count)
     start, goal = pairs[aside].T
     left, all_of_it = ((weights[aside] * (each ** 2).sum(1)).sum() for each in (
         moves[aside] - errors[goal] + errors[start], moves[aside]))
     return 1 - left / max(all_of_it, 1e-12)
 
 
-def agree(pairs, moves, weights, seconds):
-    """float (N, 2): the errors, of the frames at these `seconds` (N,), whose differences, error(j) - error(i), agree
-    best with the moves (P, 2) of the pairs (i, j), int (P, 2), with these weights (P,). A few moves that are far away
-    hardly count. Of the errors it is expected that they are near 0 and that their correlation falls with the time
-    between two frames (an Ornstein-Uhlenbeck process), which also tells them for frames without a pair."""
+def agree(pairs, moves, weights, count):
+    """float (count, 2): the errors whose differences, error(j) - error(i), agree best with the moves (P, 2) of the
+    pairs (i, j), int (P, 2), with these weights (P,). A few moves that are far away hardly count. A frame without a
+    pair has no error."""
     start, goal = pairs.T
-    last = np.exp(-np.diff(seconds) / LASTING)  # the correlation of two frames that follow each other
-    new = 1 / np.maximum(1 - last ** 2, 1e-6)
-    own = np.append(new, 1) + np.append(0, last ** 2 * new)
-    expected = PENALTY * diags_array([-last * new, own, -last * new], offsets=[-1, 0, 1])
     rows, columns = np.concatenate([start, goal, start, goal]), np.concatenate([start, goal, goal, start])
-    errors, trust = np.zeros((len(seconds), 2)), np.ones(len(pairs))
+    errors, trust = np.zeros((count, 2)), np.ones(len(pairs))
     for _ in range(REPEATS):
         weight = weights * trust
-        matrix = coo_array((np.concatenate([weight, weight, -weight, -weight]), (rows, columns)), expected.shape)
+        matrix = coo_array((np.concatenate([weight, weight, -weight, -weight]), (rows, columns)), (count, count))
         pulled = np.zeros_like(errors)
         np.add.at(pulled, goal, weight[:, None] * moves)
         np.subtract.at(pulled, start, weight[:, None] * moves)
-        errors = spsolve((matrix + expected).tocsc(), pulled)
+        errors = spsolve((matrix + PENALTY * eye_array(count)).tocsc(), pulled)
         trust = 1 / (1 + (np.linalg.norm(moves - errors[goal] + errors[start], axis=1) / OUTLIER) ** 2)
     return errors
