@@ -18,7 +18,7 @@ from common.files import atomic_write, require_uncompressed
 
 SCHEMA = 2  # to be raised when a stored value changes its meaning
 # A network has helped if its `gain` is at least this. Held-out frames are few and much alike, and reward limbs that are
-# drawn thinner: on real clips, gains of 4.6 % and 8.4 % there were losses of 1.8 % and 2.9 % on other frames (ST-LPIPS).
+# drawn thinner: on real clips, gains of 4.6 % and 8.4 % there were losses of 1.8 % and 2.9 % elsewhere (ST-LPIPS).
 LEAST_GAIN = 0.15
 IMAGE_SIZES = (64, 128, 256)  # pixels of the square images that networks are trained on
 POSES = ("reduced", "full", "image")  # the inputs of networks, see dataset.pose_input
