@@ -3,8 +3,8 @@
     python -m dancing.before_after --gen-type 5 --target me.mp4 --checkpoint weights.pth --output picture.png
 
 Before is what the network draws with the weights that it had before this training (X-previous.pth) or, without those,
-before any training. That of GEN_TYPE 5 then changes nothing, so before is the warp of the registered frames. The page (DanceStudio.py)
-runs this after each training."""
+before any training. That of GEN_TYPE 5 then changes nothing, so before is the warp of the registered frames. The page
+(DanceStudio.py) runs this after each training."""
 
 import importlib
 from pathlib import Path
