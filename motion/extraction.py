@@ -6,7 +6,7 @@ masks.bin, the people's masks as JPEG images end to end.
 
 The work is done in segments (motion/segments.py), so the result is the same in one go, after an interruption, or by
 several processes. They lie in a hidden folder until the video is complete, so a run that was stopped goes on where it
-was. Then they are put together, and the camera's motion is found.
+was. Then they are put together, the camera's motion is found, and joints are steadied by the motion in the pictures.
 """
 
 import contextlib
@@ -17,27 +17,33 @@ import math
 import re
 import shutil
 import time
+from itertools import pairwise
 
 import cv2
 import numpy as np
 from tqdm import tqdm
 
 from common import paths
+from common.ahead import ahead
 from common.command_line import UserError, warn, writable_folder
 from common.files import DamagedCache, EncodedImages, decode_image, file_lock, sha256, shorten
 from common.processes import run_in_processes
 from motion import segments
+from motion.body import body_lengths
 from motion.detector import POSE_MODEL
 from motion.following import FoundPeople, identify
+from motion.mending import along_flow
 from motion.segments import JPEG, SMALL, find_segments, read_segment, small_size
 from motion.track import frame_rate
-from video.camera import camera_path
+from video.camera import CutDetector, camera_path
 from video.clip import Clip
-from video.cuts import CutDetector
+from video.flow import flow_around
 from VideoReader import VideoReader, index_count, video_images
 
-SCHEMA = 6  # raise it when the meaning of a stored value changes
+SCHEMA = 7  # raise it when the meaning of a stored value changes
 PROCESS_SEGMENTS = 10  # segments, at most, that a process gets at a time
+REACH = 0.035  # body heights around a joint, as a standard deviation, in which the pictures' motion is averaged
+AROUND = 0.12  # body heights around a pose in which the motion is looked for
 STALE = 7 * 24 * 3600  # seconds after which a run that was stopped is not expected to go on
 
 
@@ -194,29 +200,74 @@ def _join(clip, work):
         about = {"size": reader.size, "fps": frame_rate(parts["seconds"], reader.fps),
                  "content": content_sha256(clip.path)}
     shots = np.array(shots)
-    parts["camera"] = _camera(clip, work, about["size"], parts, shots)
+    pictures = _Pictures(work, small_size(about["size"]), parts["mask_spans"])
+    parts["camera"] = _camera(clip, pictures, parts["counts"], shots)
     parts["identities"] = identify(parts["counts"], parts["joints"], parts.pop("clothes"), parts["seconds"], shots)
+    parts["joints"] = _steadied(clip, pictures, parts, shots)
     np.savez(work / "poses.npz", **parts, shots=shots, about=json.dumps(about))
     for path in work.glob("segment-*"):
         path.unlink()
 
 
-def _camera(clip, work, size, parts, shots):
-    """What `camera_path` gives. parts: what `_join` has put together so far; size: (width, height) of the video; shots:
-    with which frames shots begin."""
-    count, ends, small = len(parts["counts"]), np.cumsum([0, *parts["counts"]]), small_size(size)
-    masks, segment_of = EncodedImages(work / "masks.bin", parts["mask_spans"]), functools.lru_cache(2)(read_segment)
+class _Pictures:
+    """What the segments in the folder `work` keep of a video's frames. size: (width, height) of all of it; mask_spans:
+    of everybody's masks."""
 
-    def picture(number):
+    def __init__(self, work, size, mask_spans):
+        self.size = size
+        self._masks, self._segment = EncodedImages(work / "masks.bin", mask_spans), functools.lru_cache(2)(
+            functools.partial(read_segment, work))
+
+    def picture(self, number):
+        """The small_picture of frame `number`."""
         index, place = divmod(number, segments.SEGMENT)
-        segment = segment_of(work, index)
-        return decode_image(segment["pictures"][slice(*segment["picture_spans"][place])], cv2.IMREAD_GRAYSCALE, small)
+        segment = self._segment(index)
+        return decode_image(segment["pictures"][slice(*segment["picture_spans"][place])], cv2.IMREAD_GRAYSCALE,
+                            self.size)
 
-    def people(number):
-        return [masks.read(person, cv2.IMREAD_GRAYSCALE, small) for person in range(*ends[number:number + 2])]
+    def mask(self, person):
+        """The mask of person number `person` of all that were found: uint8 h x w."""
+        return self._masks.read(person, cv2.IMREAD_GRAYSCALE, self.size)
 
-    with tqdm(total=count, desc=f"camera of {clip.path.name}", unit="frame") as bar:
-        return camera_path(picture, people, shots, count, bar.update)
+
+def _camera(clip, pictures, counts, shots):
+    """What `camera_path` gives. pictures: _Pictures; counts: (N,), of people in each frame; shots: with which frames
+    shots begin."""
+    ends = np.cumsum([0, *counts])
+    with tqdm(total=len(counts), desc=f"camera of {clip.path.name}", unit="frame") as bar:
+        return camera_path(pictures.picture, lambda number: [pictures.mask(person) for person in range(
+            *ends[number:number + 2])], shots, len(counts), bar.update)
+
+
+def _steadied(clip, pictures, parts, shots):
+    """The joints of everybody, float32 (P, 33, 3), steadied by the motion in the pictures; see `along_flow`. parts: of
+    `_join`; the others as of `_camera`."""
+    joints, identities, longer = parts["joints"].copy(), parts["identities"], max(pictures.size)
+    everyone = [np.flatnonzero(identities == one) for one in range(identities.max() + 1)]
+    heights = [max(float(np.median(body_lengths(joints[rows]))) * longer, 1) for rows in everyone]
+    moves, sure = np.zeros((len(joints), 33, 2)), np.zeros((len(joints), 33))
+    ends, count = np.cumsum([0, *parts["counts"]]), len(parts["counts"])
+    frames = pairwise(ahead(map(pictures.picture, range(count))))
+    frames = tqdm(frames, desc=f"steadying {clip.path.name}", unit="frame", total=count - 1)
+    for number, (old, new) in enumerate(frames, 1):
+        before, after = ({identities[row]: row for row in range(*ends[frame:frame + 2])}
+                         for frame in (number - 1, number))
+        for one in () if number in shots else before.keys() & after.keys():
+            poses = joints[[before[one], after[one]], :, :2] * longer
+            moves[before[one]], sure[before[one]] = _move(old, new, pictures.mask(before[one]), poses, heights[one])
+    for rows in everyone:
+        joints[rows] = along_flow(joints[rows], parts["visibility"][rows], moves[rows[:-1]] / longer, sure[rows[:-1]])
+    return joints
+
+
+def _move(old, new, mask, poses, height):
+    """What `flow_around` gives for the landmarks of a person, whose `poses` (2, 33, 2) in the small pictures `old` and
+    `new` are in pixels. mask: in `old`; height: of the body."""
+    points, pad = poses.reshape(-1, 2), AROUND * height
+    left, top = np.clip(points.min(0) - pad, 0, np.array(old.shape[::-1]) - 1).astype(int)
+    right, bottom = np.maximum(points.max(0) + pad, (left + 1, top + 1)).astype(int)
+    box = np.s_[top:bottom, left:right]
+    return flow_around(old[box], new[box], mask[box] / np.float32(255), poses[0] - (left, top), REACH * height)
 
 
 def _remove_stale(cache):

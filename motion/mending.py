@@ -1,11 +1,13 @@
 """A track made whole and steady: left and right kept apart, hidden limbs and gaps filled, jitter smoothed.
 
 Each frame is mended by the frames before and after it, so nothing lags. Nothing is carried across a cut.
+When poses are found, `along_flow` has taken out of them by how much the detector is wrong from frame to frame.
 """
 
 from itertools import pairwise
 
 import numpy as np
+from scipy.linalg import solveh_banded
 
 from motion.body import ARMS_AND_LEGS, SIDES, body_lengths
 
@@ -18,6 +20,12 @@ FAST_REACH = 2.5 / 30  # seconds from which a fast joint is smoothed, so that fa
 SLOW = 0.3  # body heights a second up to which a joint counts as at rest
 FAST = 1.2  # body heights a second from which a joint counts as fast
 SWING = 0.1  # seconds: a joint is at rest only if it is slow in all frames that are this near
+LEAST_SURE = 0.05  # of 1: a landmark that is less visible counts as if it were so visible
+FLOW_NOISE = 0.05  # variance of a step of the optical flow, beside that of where the detector puts a joint
+OFF_FLOW = 0.0025  # body heights that a step may differ from the flow, to count half
+OFF_JOINT = 0.04  # body heights that a joint may be moved, for the detector to count half
+JUMP = 0.03  # body heights between the flow and the detector's step from which neither is believed to smooth the other
+REPEATS = 3  # of the least squares, each with less weight for what does not agree
 BLOCK = 4096  # frames that are smoothed at a time, so that a long video does not fill the memory
 
 
@@ -59,6 +67,38 @@ def mend(joints, visibility, seconds, bounds, keep_short=True):
             if seconds[stop - 1] - seconds[start] < FLASH:
                 joints[start:stop] = np.nan
     return joints, visibility
+
+
+def along_flow(joints, visibility, moves, sure):
+    """The poses (N, 33, 3) of one person without the detector's short errors: float32 (N, 33, 3).
+
+    The detector looks at each frame anew, so a joint trembles around its true place, while optical flow follows what is
+    seen and errs little from one frame to the next, but drifts in time. So each joint takes the way that agrees best
+    with both: weighted least squares, which are a Kalman smoother's for this model (Rauch, Tung and Striebel 1965),
+    repeated with less weight for what does not agree. Where the detector's step is very different from the flow (a flip
+    of left and right, a limb that another one hides), the detector alone counts.
+
+    visibility: (N, 33); moves: (N - 1, 33, 2), how far what is seen at each landmark moves to the next frame, in the
+    unit of the joints; sure: (N - 1, 33), how sure this is, in [0, 1]; 0 between poses that don't follow each other.
+    """
+    height, trust = max(float(np.median(body_lengths(joints))), 1e-6), np.maximum(visibility, LEAST_SURE) ** 2
+    steady_joints = joints.astype(np.float32)
+    for landmark in range(joints.shape[1]) if len(joints) > 1 else ():
+        found, seen, move = joints[:, landmark, :2].astype(float), trust[:, landmark], moves[:, landmark]
+        link = sure[:, landmark] / FLOW_NOISE * np.minimum(seen[1:], seen[:-1])
+        away = np.linalg.norm(np.diff(found, axis=0) - move, axis=1)
+        links, places = link / (1 + (away / (JUMP * height)) ** 4), seen
+        for _ in range(REPEATS):
+            diagonal, pulled = places.copy(), places[:, None] * found
+            diagonal[1:] += links
+            diagonal[:-1] += links
+            pulled[1:] += links[:, None] * move
+            pulled[:-1] -= links[:, None] * move
+            way = solveh_banded(np.stack([np.concatenate([[0], -links]), diagonal]), pulled)
+            links = link / (1 + (np.linalg.norm(np.diff(way, axis=0) - move, axis=1) / (OFF_FLOW * height)) ** 2)
+            places = seen / (1 + (np.linalg.norm(way - found, axis=1) / (OFF_JOINT * height)) ** 2)
+        steady_joints[:, landmark, :2] = way
+    return steady_joints
 
 
 def _undo_flips(joints, visibility, seconds):

@@ -13,8 +13,7 @@ from tqdm import tqdm
 from common.files import atomic_write, load_arrays
 from motion.detector import detect_everyone
 from motion.following import clothes
-from video.camera import small_picture
-from video.cuts import thumbnail
+from video.camera import small_picture, thumbnail
 from VideoReader import NothingThere, VideoReader
 
 SEGMENT = 120  # frames of a segment: some seconds of work

@@ -14,8 +14,7 @@ from motion.segments import small_size
 from picture import target_pictures
 from picture.canvas import CANVAS, crop
 from picture.parts import CHAINS
-from video.camera import small_picture
-from video.cuts import CutDetector, thumbnail
+from video.camera import CutDetector, small_picture, thumbnail
 from video.film import VideoWriter
 from VideoReader import VideoReader
 from VideoSkeleton import VideoSkeleton

@@ -5,8 +5,7 @@ import numpy as np
 
 from common.paths import SAMPLE_SOURCE
 from motion.segments import small_size
-from video.camera import small_picture
-from video.cuts import CutDetector, thumbnail
+from video.camera import CutDetector, small_picture, thumbnail
 from VideoReader import VideoReader
 
 

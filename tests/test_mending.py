@@ -5,7 +5,7 @@ import pytest
 
 from motion import mending
 from motion.body import SIDES
-from motion.mending import mend, smooth, steady
+from motion.mending import along_flow, mend, smooth, steady
 from motion.track import Track
 
 FPS, BOUNDS = 30, (1.0, 1.0)
@@ -28,6 +28,42 @@ def track():
 def test_a_whole_track_is_left_alone(track):
     joints, visibility = mend(*track, BOUNDS)
     assert np.array_equal(joints, track[0]) and np.array_equal(visibility, track[1])
+
+
+def detected(track):
+    """(what a detector finds that errs as MediaPipe does, for some frames in one way; the exact moves; how sure)."""
+    rng, errors = np.random.default_rng(2), np.zeros((150, 33, 2))
+    for number in range(1, 150):
+        errors[number] = 0.7 * errors[number - 1] + rng.normal(0, 0.003, (33, 2))
+    found = track[0].copy()
+    found[:, :, :2] += errors
+    return found, np.diff(track[0][:, :, :2], axis=0), np.ones((149, 33))
+
+
+def root_mean_square(joints, truth):
+    return float(np.sqrt(((joints - truth)[:, :, :2] ** 2).mean()))
+
+
+def test_short_errors_of_the_detector_are_taken_out_by_the_flow(track):
+    found, moves, sure = detected(track)
+    noisy = moves + np.random.default_rng(3).normal(0, 0.0003, moves.shape)
+    before = root_mean_square(found, track[0])
+    assert root_mean_square(along_flow(found, track[1], noisy, sure), track[0]) < 0.6 * before
+    assert np.array_equal(along_flow(found, track[1], noisy, sure * 0), found)  # there is no flow to follow
+    assert np.array_equal(along_flow(found[:1], track[1][:1], noisy[:0], sure[:0]), found[:1])
+    assert np.array_equal(along_flow(found, track[1], noisy, sure)[:, :, 2], found[:, :, 2])
+
+
+def test_the_detector_counts_alone_where_the_flow_tells_something_else(track):
+    found, moves, sure = detected(track)
+    left, right = SIDES[1]
+    flipped = found.copy()
+    flipped[60:75, left + right] = flipped[60:75, right + left]
+    steadied = along_flow(flipped, track[1], moves, sure)
+    assert np.abs(steadied - flipped)[[59, 60, 74, 75]][:, left + right].max() < 0.02  # they are 0.2 apart
+    still = along_flow(found, track[1], moves * 0, sure)  # a hand before it, for example, is what the flow follows
+    fast = np.linalg.norm(moves, axis=2).max(0).argmax()
+    assert np.ptp(still[:, fast, :2], 0).max() > 0.8 * np.ptp(found[:, fast, :2], 0).max()
 
 
 def test_absences_up_to_a_second_are_filled_and_longer_ones_are_not(track):

@@ -3,7 +3,7 @@
 In every frame the detector is some pixels wrong, and half a second later it is wrong in another way. Limbs that are
 carried by such joints arrive aside of where they should, so the picture wobbles and frames don't fit together. The
 pictures themselves know better. Frame number i is carried to the pose of frame number j, and the optical flow
-(Kroeger et al., ECCV 2016) tells how far the result lies from the real frame j. If error(j) is by how much the detector
+(video/flow.py) tells how far the result lies from the real frame j. If error(j) is by how much the detector
 was wrong in frame j, this is error(j) - error(i) at each joint. Each frame is compared with several others in which the
 person has nearly the same pose, and the errors are what agrees best with all these differences: weighted least squares
 with a penalty for long errors, as in the averaging of motions between many views (Govindu, CVPR 2001). Without the
@@ -27,6 +27,7 @@ from common.command_line import warn
 from common.files import atomic_write, file_lock
 from motion.body import body_lengths
 from picture.parts import CHAINS
+from video.flow import EXACT, flow_around
 from warping.limb_warp import LimbWarp
 from warping.retrieval import UNDER, shapes
 
@@ -40,7 +41,6 @@ APART = 0.4  # seconds between two frames that are compared: nearer ones have th
 BETWEEN = 0.1  # seconds between two partners of a frame: nearer ones tell the same
 MOST = 900  # frames that are compared: of a longer video, every second one, or every third...
 REACH = 0.035  # body heights around a joint, as a standard deviation, in which the flow is averaged
-UNLIKE = 12.0  # levels of difference, after the flow, from which a place counts less than half
 REPEATS = 4  # of the least squares, each with less weight for moves that don't agree
 OUTLIER = 0.008  # canvas units: a difference that is so far from what the others say counts half
 CHECKED = 5  # every fifth difference is set aside for the check
@@ -87,8 +87,8 @@ def find_errors(target):
     pairs = partners(target.joints, target.seconds, chosen)
     if not len(pairs):
         return np.zeros((len(target), len(GROUPS), 2), np.float32)
-    warp, flow = LimbWarp(target, SIZE, MOST), cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
-    measured = [_compare(target, warp, flow, *pair) for pair in tqdm(pairs, desc="registering frames", unit="pair")]
+    warp = LimbWarp(target, SIZE, MOST)
+    measured = [_compare(target, warp, *pair) for pair in tqdm(pairs, desc="registering frames", unit="pair")]
     moves, weights = (np.array(each) for each in zip(*measured, strict=True))
     errors = np.zeros((len(target), len(GROUPS), 2), np.float32)
     for group in range(len(GROUPS)):
@@ -114,7 +114,7 @@ def partners(joints, seconds, chosen):
     return np.array(pairs).reshape(-1, 2)
 
 
-def _compare(target, warp, flow, start, goal):
+def _compare(target, warp, start, goal):
     """(moves (G, 2) in canvas units, weights (G,)) for the G GROUPS: how far frame `start`, carried to the pose of
     frame `goal` by the LimbWarp, lies from the real frame, and how sure this is."""
     joints, (image, matte, corner) = target.joints[goal], target.person(goal)
@@ -123,24 +123,10 @@ def _compare(target, warp, flow, start, goal):
     picture, cover, _ = warp.draw(joints, dict.fromkeys((*CHAINS, UNDER), int(start)))
     cover = (cv2.resize(cover, (SIZE, SIZE)) * 255).astype(np.uint8)
     made = _on_grey(picture, cover)
-    moves = flow.calc(real, made, None)
-    x, y = np.meshgrid(*[np.arange(SIZE, dtype=np.float32)] * 2)
-    again = cv2.remap(made, x + moves[:, :, 0], y + moves[:, :, 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    unlike = cv2.GaussianBlur(cv2.absdiff(again, real).astype(np.float32), (0, 0), 3)
-    sure = np.maximum(mask, cover).astype(np.float32) / 255 / (1 + (unlike / UNLIKE) ** 2)
-    reach = REACH * warp.height * SIZE
-    found = np.zeros((len(GROUPS), 3))
-    for number, group in enumerate(GROUPS):
-        left, top = middle = joints[group, :2].mean(0) * SIZE
-        box = np.s_[max(0, int(top - 3 * reach)):max(0, int(top + 3 * reach)) + 1,
-                    max(0, int(left - 3 * reach)):max(0, int(left + 3 * reach)) + 1]
-        away = (x[box] - middle[0]) ** 2 + (y[box] - middle[1]) ** 2
-        weight = np.exp(-away / (2 * reach ** 2)) * sure[box]
-        total = weight.sum()
-        if total > 0:
-            found[number, :2] = (moves[box] * weight[:, :, None]).sum((0, 1)) / total / SIZE
-            found[number, 2] = total / (2 * np.pi * reach ** 2)
-    return found[:, :2], found[:, 2]
+    points = [joints[group, :2].mean(0) * SIZE for group in GROUPS]
+    share = np.maximum(mask, cover) / np.float32(255)
+    moves, sure = flow_around(real, made, share, points, REACH * warp.height * SIZE, EXACT)
+    return moves / SIZE, sure
 
 
 def _on_grey(image, mask):
