@@ -37,7 +37,7 @@ from motion.segments import JPEG, SMALL, find_segments, read_segment, small_size
 from motion.track import frame_rate
 from video.camera import CutDetector, camera_path
 from video.clip import Clip
-from video.flow import flow_around
+from video.flow import flow_around, texture
 from VideoReader import VideoReader, index_count, video_images
 
 SCHEMA = 7  # raise it when the meaning of a stored value changes
@@ -267,7 +267,8 @@ def _move(old, new, mask, poses, height):
     left, top = np.clip(points.min(0) - pad, 0, np.array(old.shape[::-1]) - 1).astype(int)
     right, bottom = np.maximum(points.max(0) + pad, (left + 1, top + 1)).astype(int)
     box = np.s_[top:bottom, left:right]
-    return flow_around(old[box], new[box], mask[box] / np.float32(255), poses[0] - (left, top), REACH * height)
+    share = texture(old[box]) * (mask[box] / np.float32(255))
+    return flow_around(old[box], new[box], share, poses[0] - (left, top), REACH * height)
 
 
 def _remove_stale(cache):

@@ -4,6 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
+from video import flow
 from video.flow import EXACT, FAST, flow_around
 
 
@@ -27,6 +28,12 @@ def test_each_side_moves_in_its_own_way_and_what_does_not_count_is_not_followed(
     moves, sure = flow_around(texture, after, share, points, 8, preset)
     assert np.allclose(moves[0], [2.5, -1.5], atol=0.2) and np.linalg.norm(moves[2] - [2.5, -1.5]) < 0.9 * mixed
     assert sure[1] < 0.01 and sure[3] == 0 and np.isfinite(moves).all()
+
+
+def test_plain_places_hardly_count(texture):
+    texture[:, :120] = 100
+    known = flow.texture(texture)
+    assert known[:, :100].max() < 0.01 and known[:, 140:].mean() > 0.5
 
 
 def test_what_looks_different_afterwards_is_not_sure(texture):

@@ -16,6 +16,7 @@ import GenWarp
 from common.command_line import UserError
 from learning import training as loop_module
 from learning.checkpoint import SCHEMA, load_checkpoint, save_checkpoint
+from learning.dataset import PoseDataset
 from learning.flags import pick_device
 from video.film import VideoWriter
 
@@ -98,6 +99,19 @@ def test_the_minutes_end_it(training, capsys):
     GenVanillaNN.train(training)
     assert time.monotonic() - start < 30 and 0 < last(training)["step"] < 10 ** 4
     assert "held-out PSNR" in capsys.readouterr().out
+
+
+def test_the_time_of_the_preparation_belongs_to_the_minutes(training, monkeypatch):
+    prepare = PoseDataset.__init__
+
+    def slowly(*given):
+        time.sleep(1.3)
+        prepare(*given)
+
+    monkeypatch.setattr(PoseDataset, "__init__", slowly)
+    training.epochs, training.minutes = 10 ** 6, 0.02
+    GenVanillaNN.train(training)
+    assert last(training)["step"] == 1
 
 
 def test_dry_run_writes_nothing(training, capsys):

@@ -5,8 +5,18 @@ import numpy as np
 
 UNLIKE = 12.0  # levels of difference, after the flow, from which a place counts less than half
 BLUR = 3  # pixels, as a standard deviation, over which this difference is averaged
+PLAIN = 6.0  # levels a pixel: a gradient that counts half; on plain cloth, the flow is a guess
 SMALLEST = 48  # pixels: smaller pictures are extended to this, since OpenCV's flow ends the process over some of them
 FAST, EXACT = cv2.DISOPTICAL_FLOW_PRESET_FAST, cv2.DISOPTICAL_FLOW_PRESET_MEDIUM
+
+
+def texture(picture):
+    """float32 h x w in [0, 1]: how well each place of a picture (uint8 h x w, grey) can be found again, by how much the
+    brightness changes around it."""
+    smooth = cv2.GaussianBlur(picture, (0, 0), 1)
+    steps = [cv2.Scharr(smooth, cv2.CV_32F, *axis) / 32 for axis in ((1, 0), (0, 1))]  # in levels a pixel
+    square = cv2.GaussianBlur(steps[0] ** 2 + steps[1] ** 2, (0, 0), BLUR)
+    return square / (square + PLAIN ** 2)
 
 
 def flow_around(before, after, share, points, reach, preset=FAST):
