@@ -16,7 +16,7 @@ Balakrishnan et al. (CVPR 2018: a network repairs what limb-wise warps leave).
 Before that, the frames are registered with each other (warping/registration.py): it takes a minute or two, and then
 their limbs arrive where they should. A few hundred frames of real footage often have too little in common for a network
 to learn from. So the trained weights are only used where held-out frames look clearly better with them than without
-(learning/perception.py), and the training says so.
+(learning/perception.py), and the training says so. It ends early where the network gains nothing any more.
 
 Saves data/Dance/DanceGenWarp.pth, and beside it curves for TensorBoard (runs) and pictures of held-out poses.
 """

@@ -31,6 +31,8 @@ from VideoSkeleton import VideoSkeleton
 EMA_DECAY = 0.995  # of the exponential moving average of the weights: it remembers about the last 200 steps
 EVALUATION_STEPS = 100  # about this many steps lie between two evaluations, which come at the end of an epoch
 BATCHES_AHEAD = 2  # batches, at most, that are made before they are needed
+PATIENCE = 8  # evaluations in a row without a GAIN after which a training ends, where the network draws well before it
+GAIN = 0.005  # share by which held-out frames must look more like the real ones than before, to count as a gain
 SAVE_SECONDS = 60  # at most this many seconds lie between two saves of the last weights
 
 
@@ -77,6 +79,7 @@ class Training:
             self._path.with_name(self._path.stem + end) for end in ("-last.pth", "-previous.pth", "-samples.png"))
         self.step, self._evaluated_step, self._best, self._loss_sums, self._interrupted = 0, 0, math.inf, {}, False
         self._draws_untrained, self._untrained = draws_untrained, None  # the unlikeness before the training
+        self._mark, self._in_vain = math.inf, 0  # the unlikeness at the last gain; evaluations since then
         state = group.broadcast(group.on_first(partial(self._check_files, target)))
         if state:
             self._restore(state)
@@ -171,6 +174,7 @@ class Training:
                     errors = group.on_first(partial(self._evaluate, self._mean_losses(), progress))
                     saved = time.monotonic()
                     evaluation_seconds += saved - now
+                    stop |= group.any(self._in_vain >= PATIENCE)[0]
             seconds, images = time.monotonic() - start, (self.step - first_step) * self._batch_size
             rate = images / (seconds - evaluation_seconds)
             group.on_first(partial(self._report, errors, seconds + self._prepared, rate))
@@ -223,6 +227,10 @@ class Training:
         network = self._averaged.module.eval()
         errors = self._held_out.errors(network)
         score = errors.unlikeness if self._draws_untrained else errors.l1
+        if score < self._mark * (1 - GAIN):
+            self._mark, self._in_vain = score, 0
+        elif self._draws_untrained:
+            self._in_vain += 1
         if score < self._best:
             model = {name: value.cpu() for name, value in network.state_dict().items()}
             # Before the first evaluation the weights at X.pth are of an earlier training, even if this one was resumed.
@@ -257,6 +265,8 @@ class Training:
         print(f"{self.epoch} epochs, {self.step} steps, {seconds / 60:.1f} min on {self._group}, "
               f"{images_per_second:.4g} images/s; held-out PSNR {errors.psnr:.2f} dB (the mean training frame: "
               f"{mean_errors.psnr:.2f} dB)\n  weights {self._path}\n  samples {self._samples_path}")
+        if self._in_vain >= PATIENCE:
+            print(f"  it ended before its time, because the last {PATIENCE} evaluations have brought hardly anything")
         if self._untrained is not None:
             held_out = {"unlikeness": self._best, "untrained": self._untrained}
             verdict = "it helped" if helped(held_out) else f"below {LEAST_GAIN:.0%}, it did not help"

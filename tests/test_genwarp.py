@@ -12,6 +12,7 @@ import torch
 import GenWarp
 from common import paths
 from dancing.generators import GENERATORS
+from learning import training as loop_module
 from learning.checkpoint import SCHEMA, save_checkpoint
 from learning.dataset import PoseDataset, normalise, to_image, to_tensor, training_frames
 from learning.perception import unlikeness
@@ -179,6 +180,16 @@ def test_a_training_that_does_not_help_is_told_in_one_line_and_the_warp_is_kept(
     image, warped = (each.generate(target.skeleton(9)) for each in (generator, plain))
     assert np.array_equal(image, warped) != helps
     assert helps or np.array_equal(generator.mask, plain.mask)
+
+
+def test_a_training_that_gains_nothing_any_more_ends_and_says_so(training, capsys, monkeypatch):
+    monkeypatch.setattr(loop_module, "EVALUATION_STEPS", 1)  # then each epoch is evaluated
+    monkeypatch.setattr(GenWarp, "step", lambda fabric, network, optimizer, pictures, real: {"loss": real.mean()})
+    training.epochs = 10 ** 6
+    GenWarp.train(training)
+    state = torch.load(training.checkpoint.with_name("weights-last.pth"), weights_only=True)
+    assert state["epoch"] == 1 + loop_module.PATIENCE
+    assert "ended before its time" in capsys.readouterr().out
 
 
 def test_held_out_frames_are_always_drawn_from_the_same_frames(target):
