@@ -6,7 +6,7 @@ masks.bin, the people's masks as JPEG images end to end.
 
 The work is done in segments (motion/segments.py), so the result is the same in one go, after an interruption, or by
 several processes. They lie in a hidden folder until the video is complete, so a run that was stopped goes on where it
-was. Then they are put together, the camera's motion is found, and joints are steadied by the motion in the pictures.
+was. Then they are put together, and the motion of the camera and of what is seen at the joints is found.
 """
 
 import contextlib
@@ -32,7 +32,6 @@ from motion import segments
 from motion.body import body_lengths
 from motion.detector import POSE_MODEL
 from motion.following import FoundPeople, identify
-from motion.mending import along_flow
 from motion.segments import JPEG, SMALL, find_segments, read_segment, small_size
 from motion.track import frame_rate
 from video.camera import CutDetector, camera_path
@@ -48,8 +47,8 @@ STALE = 7 * 24 * 3600  # seconds after which a run that was stopped is not expec
 
 
 def load_track(video):
-    """The Track of the dancer in `video` (a file or a folder of images), as found: from the cache, or found now. Raises
-    UserError where the video can't be read or shows nobody."""
+    """The Track of the dancer in `video` (a file or a folder of images), from the cache or found now. Raises UserError
+    where the video can't be read or shows nobody."""
     return load_people(video).track
 
 
@@ -203,7 +202,7 @@ def _join(clip, work):
     pictures = _Pictures(work, small_size(about["size"]), parts["mask_spans"])
     parts["camera"] = _camera(clip, pictures, parts["counts"], shots)
     parts["identities"] = identify(parts["counts"], parts["joints"], parts.pop("clothes"), parts["seconds"], shots)
-    parts["joints"] = _steadied(clip, pictures, parts, shots)
+    parts["moves"], parts["sure"] = _moves(clip, pictures, parts, shots)
     np.savez(work / "poses.npz", **parts, shots=shots, about=json.dumps(about))
     for path in work.glob("segment-*"):
         path.unlink()
@@ -239,36 +238,33 @@ def _camera(clip, pictures, counts, shots):
             *ends[number:number + 2])], shots, len(counts), bar.update)
 
 
-def _steadied(clip, pictures, parts, shots):
-    """The joints of everybody, float32 (P, 33, 3), steadied by the motion in the pictures; see `along_flow`. parts: of
-    `_join`; the others as of `_camera`."""
-    joints, identities, longer = parts["joints"].copy(), parts["identities"], max(pictures.size)
-    everyone = [np.flatnonzero(identities == one) for one in range(identities.max() + 1)]
-    heights = [max(float(np.median(body_lengths(joints[rows]))) * longer, 1) for rows in everyone]
-    moves, sure = np.zeros((len(joints), 33, 2)), np.zeros((len(joints), 33))
+def _moves(clip, pictures, parts, shots):
+    """(moves (P, 33, 2), sure (P, 33)): how far what is seen at each landmark of everybody moves to the next frame in
+    which the same person is, in the joints' unit, and how sure this is; 0 where there is none. parts: of `_join`; the
+    others as of `_camera`."""
+    joints, identities, longer = parts["joints"], parts["identities"], max(pictures.size)
+    moves, sure = np.zeros((len(joints), 33, 2), np.float32), np.zeros((len(joints), 33), np.float32)
     ends, count = np.cumsum([0, *parts["counts"]]), len(parts["counts"])
     frames = pairwise(ahead(map(pictures.picture, range(count))))
-    frames = tqdm(frames, desc=f"steadying {clip.path.name}", unit="frame", total=count - 1)
+    frames = tqdm(frames, desc=f"motion in {clip.path.name}", unit="frame", total=count - 1)
     for number, (old, new) in enumerate(frames, 1):
         before, after = ({identities[row]: row for row in range(*ends[frame:frame + 2])}
                          for frame in (number - 1, number))
         for one in () if number in shots else before.keys() & after.keys():
-            poses = joints[[before[one], after[one]], :, :2] * longer
-            moves[before[one]], sure[before[one]] = _move(old, new, pictures.mask(before[one]), poses, heights[one])
-    for rows in everyone:
-        joints[rows] = along_flow(joints[rows], parts["visibility"][rows], moves[rows[:-1]] / longer, sure[rows[:-1]])
-    return joints
+            row, poses = before[one], joints[[before[one], after[one]]] * longer
+            moves[row], sure[row] = _move(old, new, pictures.mask(row), poses)
+    return moves / longer, sure
 
 
-def _move(old, new, mask, poses, height):
-    """What `flow_around` gives for the landmarks of a person, whose `poses` (2, 33, 2) in the small pictures `old` and
-    `new` are in pixels. mask: in `old`; height: of the body."""
-    points, pad = poses.reshape(-1, 2), AROUND * height
-    left, top = np.clip(points.min(0) - pad, 0, np.array(old.shape[::-1]) - 1).astype(int)
-    right, bottom = np.maximum(points.max(0) + pad, (left + 1, top + 1)).astype(int)
+def _move(old, new, mask, poses):
+    """What `flow_around` gives for the landmarks of a person, whose `poses` (2, 33, 3) in the small pictures `old` and
+    `new` are in pixels. mask: in `old`."""
+    points, height = poses[:, :, :2].reshape(-1, 2), max(float(body_lengths(poses).mean()), 1)
+    left, top = np.clip(points.min(0) - AROUND * height, 0, np.array(old.shape[::-1]) - 1).astype(int)
+    right, bottom = np.maximum(points.max(0) + AROUND * height, (left + 1, top + 1)).astype(int)
     box = np.s_[top:bottom, left:right]
     share = texture(old[box]) * (mask[box] / np.float32(255))
-    return flow_around(old[box], new[box], share, poses[0] - (left, top), REACH * height)
+    return flow_around(old[box], new[box], share, poses[0, :, :2] - (left, top), REACH * height)
 
 
 def _remove_stale(cache):

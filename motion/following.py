@@ -11,7 +11,8 @@ from scipy.optimize import linear_sum_assignment
 from common.command_line import UserError, warn
 from common.files import DamagedCache, EncodedImages, load_arrays
 from motion.body import body_lengths
-from motion.track import Track, frame_rate
+from motion.mending import along_flow
+from motion.track import FARTHEST, Track, frame_rate
 from Skeleton import HIPS
 
 ABSENT = 1.0  # seconds after which somebody who was not seen may have gone anywhere
@@ -162,9 +163,10 @@ class FoundPeople:
     out. Attributes: folder; content, the video's SHA-256; size (width, height) and fps of the video; seconds float64
     (N,), shots int (S,) and camera float32 (N, 4) as in Track; counts int (N,), how many people each frame shows;
     joints float32 (P, 33, 3), visibility float32 (P, 33) and identities int (P,) of all of them, frame after frame;
+    moves float32 (P, 33, 2) and sure float32 (P, 33), how what is seen at the landmarks moves on, see `along_flow`;
     mask_spans int (P, 2), where each one's mask lies in masks.bin; cast, the people of an early frame; chosen int (N,),
-    the dancer's number among all people, -1 where the dancer is not; track, the dancer's Track as found. Raises
-    DamagedCache where the files are not what was written.
+    the dancer's number among all people, -1 where the dancer is not; track, the dancer's Track, whose joints follow the
+    optical flow. Raises DamagedCache where the files are not what was written.
     """
 
     def __init__(self, folder, clip, cut=False):
@@ -182,12 +184,15 @@ class FoundPeople:
             stored[name] for name in ("seconds", "shots", "counts", "camera"))
         self.joints, self.visibility, self.mask_spans, self.identities = (
             stored[name] for name in ("joints", "visibility", "mask_spans", "identities"))
+        self.moves, self.sure = stored["moves"], stored["sure"]
         about = json.loads(str(stored["about"]))
         self.size, self.fps, self.content = tuple(map(int, about["size"])), float(about["fps"]), str(about["content"])
         people = len(self.joints)
         EncodedImages(self.folder / "masks.bin", self.mask_spans)  # checks that the file is there and long enough
         if not (self.counts.min() >= 0 and self.counts.sum() == people and self.visibility.shape == (people, 33)
-                and np.isfinite(self.joints).all() and self.mask_spans.shape == (people, 2)
+                and np.isfinite(self.joints).all() and self.moves.shape == (people, 33, 2)
+                and self.sure.shape == (people, 33) and ((self.sure >= 0) & (self.sure < 1.01)).all()
+                and (np.abs(self.moves) <= FARTHEST).all() and self.mask_spans.shape == (people, 2)
                 and self.identities.shape == (people,) and np.issubdtype(self.identities.dtype, np.integer)):
             raise ValueError
         if cut:
@@ -203,8 +208,8 @@ class FoundPeople:
         first, last = frames[0], frames[-1] + 1
         ends = np.cumsum([0, *self.counts])
         people = slice(ends[first], ends[last])
-        self.joints, self.visibility, self.mask_spans, self.identities = (
-            array[people] for array in (self.joints, self.visibility, self.mask_spans, self.identities))
+        for name in ("joints", "visibility", "mask_spans", "identities", "moves", "sure"):
+            setattr(self, name, getattr(self, name)[people])
         self.counts, self.camera = self.counts[first:last], self.camera[first:last]
         self.seconds = self.seconds[first:last] - self.seconds[first]
         inside = self.shots[(self.shots > first) & (self.shots < last)] - first
@@ -219,7 +224,11 @@ class FoundPeople:
         found = self.chosen >= 0
         joints = np.full((len(found), 33, 3), np.nan, np.float32)
         visibility = np.zeros((len(found), 33), np.float32)
-        joints[found], visibility[found] = self.joints[self.chosen[found]], self.visibility[self.chosen[found]]
+        rows = self.chosen[found]
+        next_frame = np.diff(np.flatnonzero(found)) == 1
+        visibility[found] = self.visibility[rows]
+        joints[found] = along_flow(self.joints[rows], visibility[found], self.moves[rows[:-1]],
+                                   self.sure[rows[:-1]] * next_frame[:, None])
         self.track = Track(joints, visibility, self.seconds, self.shots, self.size, self.fps, found, self._clip.person,
                            self.camera)
         self.track.check()

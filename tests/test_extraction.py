@@ -146,7 +146,7 @@ def test_parts_of_a_video_give_the_poses_of_the_whole(clip, target, cache, monke
         segments.find_segments(Clip(clip), work, first, last, detectors=1)
     assert sorted(path.name for path in work.iterdir()) == [f"segment-{number:06d}.npz" for number in range(7)]
     monkeypatch.setattr(segments, "detect_everyone", lambda images, *_: iter(list(images)))  # all are there
-    assert np.array_equal(extraction.load_people(clip).joints, load_track(target.path).joints)
+    assert np.array_equal(load_track(clip).joints, load_track(target.path).joints)
     for name in ("poses.npz", "masks.bin"):
         assert (cache_folder(clip) / name).read_bytes() == (target.folder.parent / name).read_bytes()
 

@@ -127,7 +127,7 @@ def long(clip, target, tmp_path_factory):
     folder.mkdir()
     with np.load(target.folder.parent / "poses.npz") as stored:
         assert (stored["counts"] == 1).all()
-        per_frame = ("counts", "joints", "visibility", "mask_spans", "identities", "camera")
+        per_frame = ("counts", "joints", "visibility", "moves", "sure", "mask_spans", "identities", "camera")
         np.savez(folder / "poses.npz", seconds=np.arange(LONG * count) / 10, shots=np.zeros(1, int),
                  about=stored["about"], **{name: np.concatenate([stored[name]] * LONG) for name in per_frame})
     shutil.copy(target.folder.parent / "masks.bin", folder)

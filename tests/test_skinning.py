@@ -1,5 +1,7 @@
 """Skinning: meshes that follow the bones, against brute force and known geometry."""
 
+import itertools
+
 import cv2
 import numpy as np
 import pytest
@@ -87,12 +89,10 @@ def test_the_parts_together_are_the_whole_person(target):
 def test_where_two_parts_touch_they_move_alike(target):
     """At a joint, on the border between two parts, both meshes give nearly the same place, although their bones go
     apart."""
-    joints, height = target.joints[7], 0.6
-    rng = np.random.default_rng(1)
+    height, rng, ratios = 0.6, np.random.default_rng(1), []
     maps = np.tile(np.eye(2, 3), (len(PARTS), 1, 1)) + rng.normal(size=(len(PARTS), 2, 3)) * 0.05
-    parts = cut(np.ones((LABELS, LABELS), np.float32), joints, height)
-    ratios = []
-    for one, other, *_ in JOINTS:
+    for joints, (one, other, *_) in itertools.product(target.joints[[7, 20]], JOINTS):
+        parts = cut(np.ones((LABELS, LABELS), np.float32), joints, height)
         first, second = parts[one], parts[other]
         hinges = first.hinges
         near = set(hinges.vertex[(hinges.neighbour == NUMBER[other]) & (hinges.away < 0.3)])  # close to the joint
