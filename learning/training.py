@@ -31,8 +31,8 @@ from VideoSkeleton import VideoSkeleton
 EMA_DECAY = 0.995  # of the exponential moving average of the weights: it remembers about the last 200 steps
 EVALUATION_STEPS = 100  # about this many steps lie between two evaluations, which come at the end of an epoch
 BATCHES_AHEAD = 2  # batches, at most, that are made before they are needed
-PATIENCE = 8  # evaluations in a row without a GAIN after which a training ends, where the network draws well before it
-GAIN = 0.005  # share by which held-out frames must look more like the real ones than before, to count as a gain
+PATIENCE = 8  # evaluations in a row without PROGRESS that end the training of a network that draws well before it
+PROGRESS = 0.005  # share by which held-out frames must look more like the real ones than at any time before
 SAVE_SECONDS = 60  # at most this many seconds lie between two saves of the last weights
 
 
@@ -79,7 +79,7 @@ class Training:
             self._path.with_name(self._path.stem + end) for end in ("-last.pth", "-previous.pth", "-samples.png"))
         self.step, self._evaluated_step, self._best, self._loss_sums, self._interrupted = 0, 0, math.inf, {}, False
         self._draws_untrained, self._untrained = draws_untrained, None  # the unlikeness before the training
-        self._mark, self._in_vain = math.inf, 0  # the unlikeness at the last gain; evaluations since then
+        self._mark, self._in_vain = math.inf, 0  # the score at the last PROGRESS; evaluations since then
         state = group.broadcast(group.on_first(partial(self._check_files, target)))
         if state:
             self._restore(state)
@@ -227,7 +227,7 @@ class Training:
         network = self._averaged.module.eval()
         errors = self._held_out.errors(network)
         score = errors.unlikeness if self._draws_untrained else errors.l1
-        if score < self._mark * (1 - GAIN):
+        if score < self._mark * (1 - PROGRESS):
             self._mark, self._in_vain = score, 0
         elif self._draws_untrained:
             self._in_vain += 1

@@ -213,9 +213,8 @@ class _Pictures:
     of everybody's masks."""
 
     def __init__(self, work, size, mask_spans):
-        self.size = size
-        self._masks, self._segment = EncodedImages(work / "masks.bin", mask_spans), functools.lru_cache(2)(
-            functools.partial(read_segment, work))
+        self.size, self._masks = size, EncodedImages(work / "masks.bin", mask_spans)
+        self._segment = functools.lru_cache(2)(functools.partial(read_segment, work))
 
     def picture(self, number):
         """The small_picture of frame `number`."""
@@ -233,15 +232,18 @@ def _camera(clip, pictures, counts, shots):
     """What `camera_path` gives. pictures: _Pictures; counts: (N,), of people in each frame; shots: with which frames
     shots begin."""
     ends = np.cumsum([0, *counts])
+
+    def people(number):
+        return [pictures.mask(person) for person in range(*ends[number:number + 2])]
+
     with tqdm(total=len(counts), desc=f"camera of {clip.path.name}", unit="frame") as bar:
-        return camera_path(pictures.picture, lambda number: [pictures.mask(person) for person in range(
-            *ends[number:number + 2])], shots, len(counts), bar.update)
+        return camera_path(pictures.picture, people, shots, len(counts), bar.update)
 
 
 def _moves(clip, pictures, parts, shots):
-    """(moves (P, 33, 2), sure (P, 33)): how far what is seen at each landmark of everybody moves to the next frame in
-    which the same person is, in the joints' unit, and how sure this is; 0 where there is none. parts: of `_join`; the
-    others as of `_camera`."""
+    """(moves (P, 33, 2), sure (P, 33)): how far what is seen at each landmark of everybody lies from there in the next
+    frame, in the joints' unit, and how sure this is; 0 where the person is not in that frame or a cut lies before it.
+    parts: of `_join`; the others as of `_camera`."""
     joints, identities, longer = parts["joints"], parts["identities"], max(pictures.size)
     moves, sure = np.zeros((len(joints), 33, 2), np.float32), np.zeros((len(joints), 33), np.float32)
     ends, count = np.cumsum([0, *parts["counts"]]), len(parts["counts"])

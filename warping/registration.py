@@ -3,11 +3,11 @@
 In every frame the detector is some pixels wrong, and half a second later it is wrong in another way. Limbs that are
 carried by such joints arrive aside of where they should, so the picture wobbles and frames don't fit together. The
 pictures themselves know better. Frame number i is carried to the pose of frame number j, and the optical flow
-(video/flow.py) tells how far the result lies from the real frame j. If error(j) is by how much the detector
-was wrong in frame j, this is error(j) - error(i) at each joint. Each frame is compared with several others in which the
-person has nearly the same pose, and the errors are what agrees best with all these differences: weighted least squares
-with a penalty for long errors, as in the averaging of motions between many views (Govindu, CVPR 2001). Without the
-penalty, poses would drift away from those that the detector finds in a source.
+(video/flow.py) tells how far the result lies from the real frame j. If error(j) is by how much the detector was wrong
+in frame j, this is error(j) - error(i) at each joint. Each frame is compared with several others in which the person
+has nearly the same pose, and the errors are what agrees best with all these differences: weighted least squares with a
+penalty for long errors, as in the averaging of motions between many views (Govindu, CVPR 2001). Without the penalty,
+poses would drift away from those that the detector finds in a source.
 
 An error that all frames of a pose have in common can't be seen in this way. It does no harm, because the pose that is
 asked for was found by the same detector. Where loose clothes or blur mislead the flow, the differences don't agree. So
