@@ -1,11 +1,13 @@
 """What the tests share: a short real clip, its VideoSkeleton, small trained weights, and a cache of their own."""
 
+import os
 import sys
 from types import SimpleNamespace
 
 import cv2
 import numpy as np
 import pytest
+import torch
 
 from common import command_line, paths
 from motion.track import Track
@@ -13,6 +15,14 @@ from Skeleton import Skeleton
 from video.film import VideoWriter
 from VideoReader import VideoReader
 from VideoSkeleton import VideoSkeleton
+
+
+def pytest_configure():
+    """Where several processes share the cores, each of them, and each program that they start, computes on one thread:
+    threads that wait for each other cost more than they bring."""
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        os.environ["OMP_NUM_THREADS"] = "1"
+        torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session", autouse=True)
