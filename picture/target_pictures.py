@@ -33,13 +33,15 @@ from video.camera import STANDING, apply, matrices, relative
 from video.clip import Clip
 from VideoReader import VideoReader
 
-SCHEMA = 9  # raise it when the meaning of a stored value changes
+SCHEMA = 10  # raise it when the meaning of a stored value changes
 JPEG = [cv2.IMWRITE_JPEG_QUALITY, 95, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
 AROUND = 0.04  # share of the canvas by which the box of a person is larger than the mask: her shadow, loose hair
 PERSON = 38  # of 255: where a mask is above this, the person may be
 COARSE = 4  # pixels over which the gradient is averaged before it is measured
 NEAR = 0.7  # radii from a bone: what is so near surely belongs to it
 ALONG = np.linspace(0, 0.8, 9)[:, None]  # of a bone's length: where it is looked at how opaque a limb is
+SHORTEST = 0.2  # seconds: a shorter shot is none, but the middle of a transition, in which two pictures are blended
+BESIDE_CUT = 0.08  # seconds before and after a cut in which a transition may have begun or not have ended
 NOTE = 200  # frames, some seconds of work, after which it is noted how many are stored
 
 
@@ -58,6 +60,18 @@ def store_target(video, force=False):
             if not folder.exists():
                 _store(video, people, folder)
     return folder
+
+
+def _without_transitions(track, frames):
+    """Those of the frames (int (N,)) of a Track in which no shot blends into another one, which makes a person half
+    transparent. All of them, if no shot is long enough, as in a photo."""
+    margin, whole = round(BESIDE_CUT * track.fps), []
+    for shot in track.shot_slices:
+        start, stop = shot.start + margin * (shot.start > 0), shot.stop - margin * (shot.stop < len(track))
+        if stop - start >= SHORTEST * track.fps:
+            whole.append(frames[(frames >= start) & (frames < stop)])
+    kept = np.concatenate([frames[:0], *whole])
+    return kept if len(kept) else frames
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,7 +138,7 @@ def _store(video, people, folder):
         work.mkdir(exist_ok=True)
         track = mend_track(people.track)
         # A gap is filled in a source's motion, but a frame of the target counts only if the person was found in it.
-        frames = np.flatnonzero(track.present & track.found)
+        frames = _without_transitions(track, np.flatnonzero(track.present & track.found))
         if not len(frames):
             raise UserError(f"somebody is seen in {str(Clip.of(video).path)!r} for a moment only; show the person for "
                             "longer")

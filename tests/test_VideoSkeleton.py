@@ -10,6 +10,7 @@ import VideoSkeleton as VideoSkeletonScript
 from common.command_line import UserError
 from common.paths import SAMPLE_JOINTS
 from motion import segments
+from motion.extraction import load_track
 from motion.segments import small_size
 from picture import target_pictures
 from picture.canvas import CANVAS, crop
@@ -47,6 +48,20 @@ def test_second_load_comes_from_the_cache(clip, target, monkeypatch):
     again = VideoSkeleton.load(clip)
     assert np.array_equal(again.joints, target.joints) and np.array_equal(again.image(5), target.image(5))
     assert (again.box, again.fps, again.frame_size) == (target.box, 10, (512, 512))
+
+
+def test_frames_in_which_two_shots_are_blended_are_left_out(frames, cache, tmp_path):
+    """Between two shots lie two frames that show the person half transparent before another picture. The cut detector
+    counts the first one to the shot before it, and the second one as a shot; the person is found in them."""
+    path, away = tmp_path / "blended.mp4", cv2.resize(frames[0][::-1, 200:400], (512, 512))
+    blends = [cv2.addWeighted(frame, 0.5, other, 0.5, 0) for frame, other in zip(
+        frames[10:12], (away, away[:, ::-1]), strict=True)]
+    with VideoWriter(path, 10) as writer:
+        for frame in [*frames[:10], *blends, *(frame[:, ::-1] for frame in frames[12:20])]:
+            writer.write(frame)
+    track = load_track(path)
+    assert track.shots.tolist() == [0, 11, 12] and track.present[10:12].any()
+    assert VideoSkeleton.load(path).frames.tolist() == [*range(10), *range(13, 20)]
 
 
 def test_masks_lie_on_the_person_and_the_plate_shows_nobody(target, frames):
