@@ -263,7 +263,7 @@ def test_of_a_webcam_the_newest_frame_is_given_and_older_ones_are_dropped(fails,
     ends as when it is pulled out, or with an error of OpenCV."""
 
     class Camera:
-        released = False
+        released, moments = False, {}  # moments: when each frame was given
 
         def __init__(self, index):
             self.begin, self.given = time.monotonic(), 0
@@ -277,6 +277,7 @@ def test_of_a_webcam_the_newest_frame_is_given_and_older_ones_are_dropped(fails,
         def read(self):
             self.given += 1
             time.sleep(max(0, self.begin + self.given / 100 - time.monotonic()))
+            Camera.moments[self.given] = time.monotonic()
             if fails and self.given == 60:
                 cv2.resize(np.zeros((0, 0), np.uint8), (4, 4))
             return self.given < 60, np.full((4, 4, 3), self.given, np.uint8)
@@ -292,6 +293,7 @@ def test_of_a_webcam_the_newest_frame_is_given_and_older_ones_are_dropped(fails,
             time.sleep(0.1)  # ten times as slow as the camera
     seconds, numbers = np.array(seen).T
     assert Camera.released and len(seen) < 9 and np.diff(numbers).min() >= 5  # it ends with the camera
-    assert np.allclose(seconds, (numbers - numbers[0]) / 100, atol=0.15)
+    moments = np.array([Camera.moments[number] for number in numbers])
+    assert np.allclose(seconds, moments - moments[0], atol=0.15)
     said = capfd.readouterr().err
     assert said.count("\n") == fails and ("warning: the camera failed" in said) == fails
