@@ -40,8 +40,8 @@ PERSON = 38  # of 255: where a mask is above this, the person may be
 COARSE = 4  # pixels over which the gradient is averaged before it is measured
 NEAR = 0.7  # radii from a bone: what is so near surely belongs to it
 ALONG = np.linspace(0, 0.8, 9)[:, None]  # of a bone's length: where it is looked at how opaque a limb is
-SHORTEST = 0.2  # seconds: a shorter shot is none, but the middle of a transition, in which two pictures are blended
-BESIDE_CUT = 0.08  # seconds before and after a cut in which a transition may have begun or not have ended
+SHORTEST_SHOT = 0.2  # seconds: what is shorter is the middle of a transition, in which two shots are blended
+BESIDE_CUT = 0.08  # seconds before and after a cut in which a transition may go on
 NOTE = 200  # frames, some seconds of work, after which it is noted how many are stored
 
 
@@ -68,7 +68,7 @@ def _without_transitions(track, frames):
     margin, whole = round(BESIDE_CUT * track.fps), []
     for shot in track.shot_slices:
         start, stop = shot.start + margin * (shot.start > 0), shot.stop - margin * (shot.stop < len(track))
-        if stop - start >= SHORTEST * track.fps:
+        if stop - start >= SHORTEST_SHOT * track.fps:
             whole.append(frames[(frames >= start) & (frames < stop)])
     kept = np.concatenate([frames[:0], *whole])
     return kept if len(kept) else frames
